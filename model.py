@@ -1,0 +1,262 @@
+"""The networks, their summary table, and the checkpoint file that holds a trained one.
+
+    python model.py             the layers of every network
+    python model.py small       the layers of one
+
+A network takes standardised images (B, 1, 28, 28) and returns logits (B, classes): the softmax is
+part of the loss when training, and of `evaluate.predict` afterwards.
+"""
+import io
+import math
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from idx_data import FormatError, Parser, choose, kind_of, run_script, say, write_whole
+
+SIZE = 28  # pixels a side
+
+
+class Network(nn.Sequential):
+    """Layers in a row, named by their kind and number (conv1, relu1, ...), and what belongs to them:
+    the data's mean and standard deviation, the history of the training, the run that made them."""
+
+    def __init__(self, name: str, classes: int, *layers: nn.Module):
+        super().__init__()
+        for layer in layers:
+            kind = type(layer).__name__.lower().removesuffix("2d").replace("batchnorm", "norm")
+            number = sum(re.fullmatch(kind + r"\d+", other) is not None for other in self._modules) + 1
+            self.add_module(f"{kind}{number}", layer)
+        self.name, self.classes = name, classes
+        self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading set the real ones
+        self.history: list[dict] = []  # a row an epoch, as `train.train` makes it
+        self.run: dict = {}  # recipe, settings, versions, command, data: whatever made the weights
+
+
+# --- Five published designs -----------------------------------------------------------------------
+
+def wide(classes: int) -> list[nn.Module]:
+    layers = []
+    for channels, wider in ((1, 32), (32, 64), (64, 128)):  # 28 -> 14 -> 7 -> 3 pixels a side
+        layers += [nn.Conv2d(channels, wider, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return layers + [nn.Flatten(), nn.Dropout(0.5), nn.Linear(1152, 128), nn.ReLU(), nn.Linear(128, classes)]
+
+
+def dropout(classes: int) -> list[nn.Module]:
+    return [nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(),
+            nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, classes)]
+
+
+def compact(classes: int) -> list[nn.Module]:
+    return [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(384, 50), nn.ReLU(), nn.Linear(50, classes)]
+
+
+def baseline(classes: int) -> list[nn.Module]:
+    return [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(1568, 64), nn.ReLU(), nn.Linear(64, classes)]
+
+
+def lenet(classes: int) -> list[nn.Module]:
+    return [nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(10, 20, 5), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(320, 50), nn.Linear(50, classes)]
+
+
+# --- The project's own ----------------------------------------------------------------------------
+
+def block(channels: int, wider: int, pool: bool = False, padding: int = 1) -> list[nn.Module]:
+    """Convolution 3×3, batch normalisation (Ioffe and Szegedy, 2015), ReLU. Pooling comes before the
+    normalisation: the maximum and the ReLU may change places, and three quarters of the work is saved."""
+    return [nn.Conv2d(channels, wider, 3, padding=padding, bias=False), *[nn.MaxPool2d(2)] * pool,
+            nn.BatchNorm2d(wider), nn.ReLU()]
+
+
+def small(classes: int) -> list[nn.Module]:
+    return [*block(1, 12), *block(12, 16, pool=True), *block(16, 24), *block(24, 32, pool=True),
+            *block(32, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, classes)]
+
+
+MODELS = {f.__name__: f for f in (small, wide, dropout, compact, baseline, lenet)}
+
+
+def build(name: str, classes: int = 10) -> Network:
+    """A network with fresh weights, drawn from torch's global generator. Raises UsageError for a
+    name that is not in MODELS."""
+    net = Network(name, classes, *MODELS[choose(name, MODELS, "network")](classes))
+    return net.to(memory_format=torch.channels_last)  # the layout that convolutions on a CPU are fast in
+
+
+# --- What it is made of ---------------------------------------------------------------------------
+
+def parameters(net: nn.Module) -> int:
+    return sum(weights.numel() for weights in net.parameters())
+
+
+def trace(net: Network) -> list[tuple[str, nn.Module, tuple[int, ...], int, int]]:
+    """Run one blank image through: (name, layer, output shape (C, H, W), parameters, multiply-adds) a
+    layer. A multiply-add is a parameter used once; a normalisation counts one for each element."""
+    rows, training, x = [], net.training, torch.zeros(1, 1, SIZE, SIZE)
+    x = x.to(next(net.parameters()).device)
+    net.eval()
+    with torch.inference_mode():
+        for name, layer in net.named_children():
+            x = layer(x)
+            count, work = parameters(layer), 0
+            if isinstance(layer, nn.BatchNorm2d):
+                work = x.numel()
+            elif count:
+                work = count * math.prod(x.shape[2:])
+            rows.append((name, layer, tuple(x.shape[1:]), count, work))
+    net.train(training)
+    return rows
+
+
+def multiply_adds(net: Network) -> int:
+    return sum(row[-1] for row in trace(net))
+
+
+def summary(net: Network) -> str:
+    """The layer table: output shape, parameters and multiply-adds of each layer, and the totals."""
+    lines = [f"{net.name}", f"{'layer':<22}{'output':>14}{'parameters':>13}{'multiply-adds':>16}"]
+    for name, _, shape, count, work in trace(net):
+        lines.append(f"{name:<22}{' × '.join(map(str, shape)):>14}{count:>13,}{work:>16,}")
+    total = multiply_adds(net)
+    lines.append(f"{'total':<22}{'':>14}{parameters(net):>13,}{total:>16,}")
+    return "\n".join(lines + [f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M"])
+
+
+# --- The checkpoint -------------------------------------------------------------------------------
+
+FORMAT = 1  # raised when a file written by this version could not be read by an older one
+
+
+def save(net: Network, path) -> None:
+    """Write the network to a checkpoint, whole or not at all: weights, name, classes, mean and
+    standard deviation, history, and the run that made it. It holds tensors and plain values only."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_names(net.state_dict()).items()}
+    save_torch({"format": FORMAT, "model": net.name, "classes": net.classes, "mean": net.mean, "std": net.std,
+                "weights": weights, "history": net.history, "run": net.run}, path)
+
+
+def save_torch(content: dict, path) -> None:
+    """torch.save, whole or not at all; by way of memory, for torch reports a full disk badly."""
+    data = io.BytesIO()
+    torch.save(content, data)
+    write_whole(path, lambda file: file.write(data.getbuffer()))
+
+
+def plain_names(weights: dict) -> dict:
+    """The names of the weights without what torch.compile and DataParallel put before them."""
+    return {re.sub(r"^(_orig_mod\.|module\.)+", "", name): tensor for name, tensor in weights.items()}
+
+
+def load(path, device="cpu", name: str | None = None) -> Network:
+    """Read a checkpoint and return its network in eval mode, with .mean, .std, .history and .run.
+
+    A bare `state_dict` of another script loads too when `name` says which of MODELS it fits; mean
+    and standard deviation are then MNIST's. Nothing in the file is run (`weights_only=True`).
+    Raises FormatError for a file that is no checkpoint of this project or not a whole one.
+    """
+    content = read_torch(path)
+    try:
+        if "weights" in content and "format" in content:
+            if content["format"] != FORMAT:
+                raise FormatError(f"expected checkpoint format {FORMAT}, found {content['format']!r}; "
+                                  "train it again, or use the version of the project that wrote it")
+            net = _from_checkpoint(content, name)
+        elif name:
+            net = _from_state_dict(content, name)
+        elif content and all(isinstance(value, torch.Tensor) for value in content.values()):
+            raise FormatError("expected a checkpoint, found a bare state_dict (weights without the "
+                              "network's name); say which network with --model NAME")
+        else:
+            raise FormatError("expected a checkpoint of this project, found other data: "
+                              + ", ".join(map(repr, list(content)[:5])))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    return net.to(device).eval()
+
+
+def read_torch(path) -> dict:
+    """A dictionary that torch.save has written, on the CPU. Raises FormatError for anything else."""
+    data = Path(path).read_bytes()
+    if not data.startswith((b"PK\x03\x04", b"\x80")):  # zip, or the pickle of torch before 1.6
+        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
+        raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load with "
+                          f"weights_only=True ({type(error).__name__}): broken, or not only weights") from None
+    if not isinstance(content, dict):
+        raise FormatError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
+    return content
+
+
+KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict, "history": list, "run": dict}
+
+
+def _from_checkpoint(content: dict, name: str | None) -> Network:
+    for key, kind in KEYS.items():
+        if type(content.get(key)) is not kind:
+            raise FormatError(f"expected {key!r} to be a {kind.__name__}, "
+                              f"found {type(content.get(key)).__name__}")
+    if content["model"] not in MODELS or not 1 <= content["classes"] <= 1000:
+        raise FormatError(f"expected a network of this project ({', '.join(MODELS)}), "
+                          f"found {content['model']!r} with {content['classes']} classes")
+    if name and name != content["model"]:
+        raise FormatError(f"expected the network {name}, found {content['model']}")
+    if not (math.isfinite(content["mean"]) and math.isfinite(content["std"]) and content["std"] > 0):
+        raise FormatError(f"expected a mean and a positive standard deviation, "
+                          f"found {content['mean']}, {content['std']}")
+    net = build(content["model"], content["classes"])
+    put_weights(net, plain_names(content["weights"]))
+    net.mean, net.std, net.history, net.run = (content[key] for key in ("mean", "std", "history", "run"))
+    return net
+
+
+def _from_state_dict(content: dict, name: str) -> Network:
+    """Other scripts name their layers otherwise: tensors are matched in order, and by shape."""
+    tensors = list(content.values())
+    classes = tensors[-1].shape[0] if tensors and getattr(tensors[-1], "ndim", 0) == 1 else 10
+    net = build(name, classes)
+    names = list(net.state_dict())
+    if len(names) != len(tensors):
+        raise FormatError(f"expected the {len(names)} tensors of the network {name}, found {len(tensors)}")
+    put_weights(net, dict(zip(names, tensors)))
+    return net
+
+
+def put_weights(net: Network, weights: dict) -> None:
+    """Copy `weights` into the network, after a look at every name, shape, type and value."""
+    wanted = net.state_dict()
+    for name in [*wanted, *weights]:
+        if name not in weights or name not in wanted:
+            raise FormatError(f"the network {net.name} {'lacks' if name not in weights else 'has no'} "
+                              f"tensor {name!r} in this file")
+        tensor, shape = weights[name], tuple(wanted[name].shape)
+        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise FormatError(f"expected {name} of shape {shape} for the network {net.name}, found {found}")
+        if tensor.layout != torch.strided or tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise FormatError(f"expected {name} to be {wanted[name].dtype}, found {tensor.dtype}")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
+    net.load_state_dict(weights)
+
+
+def main(arguments: list[str]) -> int:
+    parser = Parser("Print the layers of the networks.")
+    parser.add_argument("name", nargs="?", help=f"one of {', '.join(MODELS)}; without it, all of them")
+    name = parser.parse_args(arguments).name
+    say("\n\n".join(summary(build(n)) for n in ([name] if name else MODELS)))
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,424 @@
+"""Train a digit classifier by one of the recipes below.
+
+    python train.py                        the default recipe, `small`
+    python train.py --list                 all recipes
+    python train.py --recipe wide --lr 0.002 --out wide.pt
+    python train.py --seeds 5              mean and standard deviation over five seeds
+    python train.py --resume               go on with a run that was interrupted
+
+The order of this file: the recipes, augmentation, schedule, early stopping, precision, one epoch, one
+run, the command line.
+"""
+import argparse
+import ctypes
+import json
+import math
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import model
+from evaluate import check_fit, evaluate
+from idx_data import (Digits, Parser, Progress, UsageError, add_data_arguments, choose, load_digits,
+                      mean_std, pick_device, run_script, say, set_threads, split, standardise)
+
+
+# --- The recipes ----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Augment:
+    """Ranges of the random affine transform that each training image goes through; 0 is none."""
+    degrees: float = 0  # rotation, ± degrees
+    shift: float = 0  # translation, ± pixels, in x and in y
+    scale: float = 0  # size, ± a fraction
+    shear: float = 0  # slant, ± pixels sideways a pixel upwards
+    crop: float = 0  # probability of a centre crop of 22×22 pixels, resized to 28×28
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a training run depends on, besides the data and the seed."""
+    about: str
+    model: str
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = 0.001  # learning rate: the highest one of the schedule
+    schedule: str = "constant"  # constant, step (× gamma every `step` epochs) or one-cycle
+    step: int = 5
+    gamma: float = 0.1
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augment: Augment = field(default_factory=Augment)
+    val_fraction: float = 0.1  # of the training images, held out to choose the epoch
+    patience: int = 0  # epochs without a better one before it stops early; 0: never
+
+
+RECIPES = {
+    "small": Recipe("the project's own: batch norm, affine augmentation, one-cycle", "small", batch_size=128,
+                    lr=0.01, schedule="one-cycle", weight_decay=1e-4, val_fraction=0.05,
+                    augment=Augment(degrees=10, shift=2, scale=0.1, shear=0.1)),
+    "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
+    "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
+    "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256, lr=0.01,
+                      schedule="step", augment=Augment(degrees=15, crop=0.1)),
+    "baseline": Recipe("85% / 15% split, raw logits", "baseline", epochs=5, val_fraction=0.15),
+    "lenet": Recipe("two-layer CNN on hand-read IDX files", "lenet"),
+}
+
+
+def recipe_table() -> str:
+    lines = [f"{'recipe':<10}{'parameters':>11}{'epochs':>8}{'batch':>7}{'lr':>8}  {'schedule':<10}about"]
+    for name, r in RECIPES.items():
+        lines.append(f"{name:<10}{model.parameters(model.build(r.model)):>11,}{r.epochs:>8}{r.batch_size:>7}"
+                     f"{r.lr:>8g}  {r.schedule:<10}{r.about}")
+    return "\n".join(lines)
+
+
+# --- Augmentation ---------------------------------------------------------------------------------
+
+def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
+    """`count` random affine matrices (count, 2, 3), each from an output pixel to the input pixel that
+    it is read from, in coordinates of -1 to 1 across the image, x before y."""
+    device = generator.device
+    u = torch.rand(count, 6, generator=generator, device=device) * 2 - 1  # each in -1 .. 1
+    angle = u[:, 0] * math.radians(ranges.degrees)
+    zoom = 1 / (1 + u[:, 1] * ranges.scale)
+    shear = u[:, 2] * ranges.shear
+    # Reading 22 of 28 pixels is the crop and its resizing in one step.
+    cropped = u[:, 5] < 2 * ranges.crop - 1
+    zoom = torch.where(cropped, zoom * (22 / model.SIZE), zoom)
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    rows = torch.stack([cos, shear * cos - sin, sin, shear * sin + cos], 1).view(count, 2, 2)
+    shift = u[:, 3:5].unsqueeze(2) * (2 * ranges.shift / model.SIZE)
+    return torch.cat([rows, shift], 2)  # rotation @ [[1, shear], [0, 1]] * zoom, then the shift
+
+
+def apply_affine(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """Transform (B, H, W) images by (B, 2, 3) matrices, bilinear, black outside. Returns float32."""
+    images = images.unsqueeze(1).float()  # (B, 1, H, W)
+    grid = F.affine_grid(matrices, images.shape, align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False).squeeze(1)
+
+
+def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
+    """(B, H, W) uint8 images, each transformed at random within the ranges; (B, H, W), 0 to 255."""
+    if ranges == Augment():
+        return images
+    return apply_affine(images, random_affine(len(images), ranges, generator))
+
+
+# --- Schedule, early stopping, precision ----------------------------------------------------------
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of step `step` (from 0), with `steps` steps an epoch."""
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.gamma ** (step // steps // recipe.step)
+    if recipe.schedule == "one-cycle":  # up in a straight line, down to nothing as a cosine
+        at, top = (step + 1) / (recipe.epochs * steps + 1), 0.2
+        if at < top:
+            return recipe.lr * at / top
+        return recipe.lr * (1 + math.cos(math.pi * (at - top) / (1 - top))) / 2
+    return recipe.lr
+
+
+@dataclass
+class EarlyStopping:
+    """Remembers the best epoch, and says when `patience` epochs in a row were not better."""
+    patience: int  # 0: never stop
+    best: tuple[float, float] | None = None
+    waited: int = 0
+
+    def better(self, accuracy: float, loss: float) -> bool:
+        """Whether this epoch is the best so far: the higher accuracy, at a tie the lower loss."""
+        if self.best is None or (accuracy, -loss) > self.best:
+            self.best, self.waited = (accuracy, -loss), 0
+            return True
+        self.waited += 1
+        return False
+
+    @property
+    def stop(self) -> bool:
+        return 0 < self.patience <= self.waited
+
+
+def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The type that convolutions and matrix products compute in, and why. The weights, the
+    normalisation and the loss stay in float32 (mixed precision: Micikevicius et al., 2018)."""
+    if choose(name, ("auto", "float32", "bfloat16"), "--precision") != "auto":
+        return getattr(torch, name), "as asked"
+    if device.type == "cuda":
+        fast, why = torch.cuda.is_bf16_supported(), "the GPU"
+    else:
+        try:
+            flags = Path("/proc/cpuinfo").read_text()
+        except OSError:
+            flags = ""
+        fast, why = device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags), "the processor"
+    return (torch.bfloat16, f"{why} has it in hardware") if fast else (
+        torch.float32, f"{why} has no bfloat16 in hardware")
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library (glibc) to keep freed memory instead of giving it back to the system. A step
+    frees and takes the same few hundred megabytes, and a third of its time went into page faults."""
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError, TypeError):
+        pass  # not glibc: only slower
+
+
+# --- One epoch, one run ---------------------------------------------------------------------------
+
+def train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype, label="") -> tuple[float, float]:
+    """Train on (N, H, W) uint8 images for one epoch, on the device where all of it lies. Returns the
+    mean loss and the accuracy over the epoch. Raises UsageError when the loss is no longer finite.
+
+    No step waits for the device: losses stay there as tensors and are read at the end, and ten times
+    a second by the progress bar."""
+    net.train()
+    count, device = len(labels), labels.device
+    steps = math.ceil(count / recipe.batch_size)
+    order = torch.randperm(count, generator=generator, device=device)
+    losses, right = torch.zeros(steps, device=device), torch.zeros((), dtype=torch.int64, device=device)
+    bar = Progress(count, label, "images")
+    for step, index in enumerate(order.split(recipe.batch_size)):  # the last batch may be short
+        lr = learning_rate(recipe, epoch * steps + step, steps)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        x = standardise(augment(images[index], recipe.augment, generator), net.mean, net.std)
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits = net(x)
+        y = labels[index]
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses[step] = loss.detach()
+        right += (logits.argmax(1) == y).sum()
+        if bar.due() or step == steps - 1:
+            seen = losses[: step + 1].tolist()
+            if not all(map(math.isfinite, seen)):
+                bad = next(i for i, value in enumerate(seen) if not math.isfinite(value))
+                at = learning_rate(recipe, epoch * steps + bad, steps)
+                bar.close()
+                raise UsageError(f"the loss became {seen[bad]} at step {bad + 1} of epoch {epoch + 1}, at a "
+                                 f"learning rate of {at:.3g}; try --lr {recipe.lr / 10:.2g}")
+            bar.show(min(count, (step + 1) * recipe.batch_size), f" loss {sum(seen[-50:]) / len(seen[-50:]):.3f}")
+    bar.close()
+    weights = torch.full((steps,), float(recipe.batch_size))
+    weights[-1] = count - (steps - 1) * recipe.batch_size
+    return (losses.cpu() @ weights / count).item(), right.item() / count
+
+
+def rng_state(generator: torch.Generator) -> dict:
+    """The state of every random generator that a run draws from."""
+    state = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
+    return {**state, "cuda": torch.cuda.get_rng_state()} if generator.device.type == "cuda" else state
+
+
+def set_rng_state(generator: torch.Generator, state: dict) -> None:
+    generator.set_state(state["generator"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype: torch.dtype, out: Path,
+          run: dict, talk=sys.stdout, resume: bool = False) -> dict:
+    """Train one network, keep its best epoch (by validation) in the checkpoint `out`, and after each
+    epoch everything that going on would need in a file beside it. Returns the result: the figures of
+    the run, the test accuracy among them, for which the test set is read once, at the end.
+
+    run: what made the model, for the checkpoint. Raises UsageError for settings that cannot work."""
+    keep = Path(f"{out}.resume")
+    state = model.read_torch(keep) if resume and keep.exists() else None
+    if state:
+        check_same_run(state, run, keep)
+    torch.manual_seed(seed)  # first weights and dropout
+    generator = torch.Generator(device).manual_seed(seed)  # order and augmentation
+    training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
+    if recipe.batch_size > len(training):
+        raise UsageError(f"--batch-size {recipe.batch_size} is more than the {len(training):,} training images")
+    images, labels = digits.train_images[training].to(device), digits.train_labels[training].to(device)
+    val_images = digits.train_images[validation].to(device)
+    val_labels = digits.train_labels[validation].to(device)
+    net = model.build(recipe.model, digits.classes).to(device)
+    net.mean, net.std = mean_std(digits.train_images)
+    net.run = {**run, "result": {}}
+    optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay,
+                                  fused=device.type != "mps")
+    stopping, history = EarlyStopping(recipe.patience), []
+    if state:
+        net.load_state_dict(state["weights"])
+        optimiser.load_state_dict(state["optimiser"])
+        set_rng_state(generator, state["random"])
+        stopping, history = EarlyStopping(**state["stopping"]), state["history"]
+        say(f"resuming after epoch {len(history)}", sys.stderr)
+
+    try:
+        while len(history) < recipe.epochs and not stopping.stop:
+            epoch, started = len(history), time.perf_counter()
+            loss, accuracy = train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype,
+                                         f"epoch {epoch + 1}/{recipe.epochs}")
+            seconds = time.perf_counter() - started
+            val = evaluate(net, val_images, val_labels)
+            better = stopping.better(val.accuracy, val.loss)
+            history.append({"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"], "train_loss": loss,
+                            "train_accuracy": accuracy, "val_loss": val.loss, "val_accuracy": val.accuracy,
+                            "seconds": seconds, "images_per_second": len(labels) / seconds, "best": better})
+            say(epoch_row(history[-1]), talk)
+            net.history = history
+            if better:
+                model.save(net, out)
+            model.save_torch({"weights": net.state_dict(), "optimiser": optimiser.state_dict(),
+                              "random": rng_state(generator), "stopping": asdict(stopping),
+                              "history": history, "run": run}, keep)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"the best model so far is in {out}; go on with the same command and --resume"
+                                if history else "no epoch was finished, so nothing was saved") from None
+
+    best = model.load(out, device)
+    test = evaluate(best, digits.test_images.to(device), digits.test_labels.to(device))
+    best_epoch = max(row["epoch"] for row in history if row["best"])
+    best.history = history
+    best.run["result"] = {
+        "best_epoch": best_epoch, "epochs": len(history), "test_accuracy": test.accuracy,
+        "val_accuracy": history[best_epoch - 1]["val_accuracy"],
+        "train_seconds": sum(row["seconds"] for row in history)}
+    model.save(best, out)
+    keep.unlink()
+    return best.run["result"]
+
+
+def finished(out: Path, run: dict) -> dict | None:
+    """The result of the run that made the checkpoint, if it was this run and reached its end."""
+    net = model.load(out)
+    return net.run["result"] if {**net.run, "result": 0} == {**run, "result": 0} and net.run["result"] else None
+
+
+def check_same_run(state: dict, run: dict, keep: Path) -> None:
+    """Raise UsageError with the difference if the state to resume is of a run with other settings."""
+    before = {**state["run"]["settings"], "data": state["run"]["data"]}
+    now = {**run["settings"], "data": run["data"]}
+    for key in now:
+        if before.get(key) != now[key]:
+            raise UsageError(f"--resume: {keep} is of a run with {key} {before.get(key)}, this one has "
+                             f"{now[key]}; give the same settings, or train without --resume")
+
+
+# --- At the command line --------------------------------------------------------------------------
+
+HEAD = " epoch       lr   train loss      acc   val loss      acc   seconds  images/s"
+
+
+def epoch_row(row: dict) -> str:
+    return (f"{row['epoch']:>6}{row['lr']:>9.2g}{row['train_loss']:>13.4f}{row['train_accuracy']:>9.2%}"
+            f"{row['val_loss']:>11.4f}{row['val_accuracy']:>9.2%}{row['seconds']:>10.1f}"
+            f"{row['images_per_second']:>10,.0f}{'  * best' if row['best'] else ''}")
+
+
+def make_parser() -> Parser:
+    parser = Parser("Train a digit classifier; the best epoch by validation is kept in a checkpoint.")
+    add_data_arguments(parser)
+    parser.add_argument("--recipe", default="small", help="recipe to train by (see --list)")
+    parser.add_argument("--list", action="store_true", help="print the recipes and stop")
+    # Without one of these, the recipe's own value is taken.
+    own = {"default": argparse.SUPPRESS, "metavar": "N"}
+    parser.add_argument("--epochs", type=int, help="passes over the training images (recipe's own)", **own)
+    parser.add_argument("--batch-size", type=int, help="images a step (recipe's own)", **own)
+    parser.add_argument("--lr", type=float, help="highest learning rate (recipe's own)", **own)
+    parser.add_argument("--val-fraction", type=float,
+                        help="fraction of the training images held out to choose the epoch (recipe's own)", **own)
+    parser.add_argument("--patience", type=int,
+                        help="epochs without a better one before it stops, 0: never (recipe's own)", **own)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N",
+                        help="train N times, with seeds from --seed on")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--out", default="model.pt", metavar="FILE",
+                        help="checkpoint to write; with --seeds, the seed is added to its name")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that was interrupted")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a seed to standard output")
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> Recipe:
+    """The recipe with the settings given in its place. Raises UsageError for one out of its range."""
+    recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
+    given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
+    recipe = replace(recipe, **given)
+    for name, good, what in (
+            ("epochs", recipe.epochs >= 1, "at least 1"),
+            ("batch-size", recipe.batch_size >= 1, "at least 1"),
+            ("lr", 0 < recipe.lr < math.inf, "more than 0"),
+            ("patience", recipe.patience >= 0, "0 or more"),
+            ("val-fraction", 0 < recipe.val_fraction < 1, "between 0 and 1, both excluded"),
+            ("seed", 0 <= options.seed < 2**63, "from 0 to 2^63 - 1"),
+            ("seeds", options.seeds >= 1, "at least 1")):
+        if not good:
+            found = {**asdict(recipe), "seed": options.seed, "seeds": options.seeds}[name.replace("-", "_")]
+            raise UsageError(f"--{name} must be {what}, not {found}")
+    if Path(options.out).is_dir():
+        raise UsageError(f"--out {options.out} is a folder; give the name of a file in it")
+    return recipe
+
+
+def main(arguments: list[str]) -> int:
+    options = make_parser().parse_args(arguments)
+    if options.list:
+        say(recipe_table())
+        return 0
+    recipe = check_options(options)
+    device = pick_device(options.device)
+    dtype, why = pick_precision(options.precision, device)
+    set_threads()
+    keep_freed_memory()
+    talk = sys.stderr if options.json else sys.stdout
+    started = time.perf_counter()
+    digits = load_digits(options.data, mirror=options.mirror)
+    check_fit(digits)
+    load_seconds = time.perf_counter() - started
+    count = model.parameters(model.build(recipe.model, digits.classes))
+    precision = str(dtype).removeprefix("torch.")
+    say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", talk)
+    say(f"device {device}, {torch.get_num_threads()} threads, {precision} ({why})", talk)
+    results = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        started = time.perf_counter()
+        out = Path(options.out)
+        if options.seeds > 1:
+            out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
+        run = {"recipe": options.recipe, "command": "python train.py " + shlex.join(arguments),
+               "settings": {**asdict(recipe), "seed": seed, "device": device.type, "precision": precision,
+                            "threads": torch.get_num_threads()},
+               "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
+                            "numpy": np.__version__},
+               "machine": f"{platform.system()} {platform.machine()}", "data": digits.digest()}
+        say(f"seed {seed}\n{HEAD}", talk)
+        result = train(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
+        results.append(result)
+        say(f"best epoch {result['best_epoch']} by validation ({result['val_accuracy']:.2%}), saved in {out}", talk)
+        say(f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of training", talk)
+        if options.json:
+            say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count, "seed": seed,
+                            **result, "load_seconds": load_seconds, "checkpoint": str(out),
+                            "total_seconds": load_seconds + time.perf_counter() - started}))
+    if len(results) > 1:
+        accuracy, seconds = ([r[key] for r in results] for key in ("test_accuracy", "train_seconds"))
+        say(f"{len(results)} seeds: test accuracy {np.mean(accuracy):.2%} ± {np.std(accuracy, ddof=1):.2%}, "
+            f"{np.mean(seconds):.1f} ± {np.std(seconds, ddof=1):.1f} s of training", talk)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)
