@@ -10,6 +10,7 @@ set as tensors. The last part is what all five scripts share at the command line
 """
 import argparse
 import difflib
+import errno
 import gzip
 import hashlib
 import http.client
@@ -18,6 +19,7 @@ import math
 import os
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -31,8 +33,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
+
+def interrupted(kind, error, trace):
+    """Ctrl-C while torch is being imported, which takes a second, is answered without a traceback."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print("interrupted", file=sys.stderr)
+        os._exit(130)
+
+
+if Path(sys.argv[0]).parent.resolve() == Path(__file__).parent.resolve():  # one of the scripts is run
+    sys.excepthook = interrupted
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 
 class FormatError(ValueError):
@@ -79,9 +94,10 @@ def write_whole(path, write) -> None:
     """Write a file so that it is there whole or not at all: `write(file)` fills a temporary file
     beside it, which is flushed to the disk and then renamed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
         with open(handle, "wb") as file:
             write(file)
             file.flush()
@@ -89,10 +105,22 @@ def write_whole(path, write) -> None:
         os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # "disk full" alone does not say where
+        if temporary:
+            os.unlink(temporary)
+        if isinstance(error, OSError):  # "disk full" alone does not say where
+            error.filename, error.filename2 = str(path), None
         raise
+
+
+def read_file(path) -> bytes:
+    """The bytes of a file. Raises FormatError for a pipe or a device, which may have no end, and for
+    more than a gigabyte; OSError when it can't be read."""
+    size = os.stat(path)
+    if not stat.S_ISREG(size.st_mode) and not stat.S_ISDIR(size.st_mode):  # open() refuses a folder
+        raise FormatError(f"{path}: expected a file, found a device or a pipe")
+    if size.st_size > 1 << 30:
+        raise FormatError(f"{path}: expected at most 1 GB, found {size.st_size:,} bytes")
+    return Path(path).read_bytes()
 
 
 UMASK = os.umask(0o022)  # it can only be read by setting it
@@ -756,7 +784,7 @@ def read_folders(root: Path) -> list[np.ndarray]:
         images, bar = [], Progress(len(paths), f"reading {part}", "pictures")
         for path, _ in paths:
             with in_file(path):
-                image = np.rint(luminance(read_picture(path.read_bytes()))).astype(np.uint8)
+                image = np.rint(luminance(read_picture(read_file(path)))).astype(np.uint8)
                 shape = shape or image.shape
                 if image.shape != shape:
                     raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
@@ -878,6 +906,10 @@ def set_threads() -> None:
         torch.set_num_threads(min(cores, 4))
 
 
+ADVICE = {errno.ENOSPC: "; free some space and run it again", errno.ENOENT: "; check the name",
+          errno.EACCES: "; choose another place", errno.EROFS: "; choose another place"}
+
+
 def run_script(main) -> None:
     """Run a script's main(arguments) -> exit status, and answer what goes wrong in one line: a wrong
     file or setting 2, an interruption 130. A reader that goes away (`| head`) is not an error."""
@@ -885,20 +917,21 @@ def run_script(main) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # cp1252 has no blocks; better a "?" than an exception
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, "w"))
+        getattr(sys, name).reconfigure(errors="replace")  # cp1252 has no blocks; better a "?" than a stop
     try:
         status = main(sys.argv[1:]) or 0
     except (FormatError, UsageError, OSError) as error:
         text = str(error)
         if isinstance(error, OSError) and error.strerror and error.filename:
-            text = f"{error.filename}: {error.strerror}"
+            text = f"{error.filename}: {error.strerror}{ADVICE.get(error.errno, '')}"
         say(f"error: {text}", sys.stderr)
         status = 2
     except KeyboardInterrupt as stopped:
         say("interrupted" + "".join(f"; {word}" for word in stopped.args), sys.stderr)
         status = 130
-    say("", end="")
     sys.exit(status)
 
 
@@ -907,8 +940,11 @@ def say(text: str = "", file=None, end: str = "\n") -> None:
     file = file or sys.stdout
     try:
         print(text, file=file, end=end, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        if not isinstance(error, BrokenPipeError):
+            error.filename = file.name
+            raise
 
 
 def facts(digits: Digits) -> str:

@@ -9,12 +9,12 @@ part of the loss when training, and of `evaluate.predict` afterwards.
 import io
 import math
 import re
-from pathlib import Path
+import zipfile
+
+from idx_data import FormatError, Parser, choose, in_file, kind_of, read_file, run_script, say, write_whole
 
 import torch
 from torch import nn
-
-from idx_data import FormatError, Parser, choose, in_file, kind_of, run_script, say, write_whole
 
 SIZE = 28  # pixels a side
 
@@ -183,10 +183,14 @@ def load(path, device="cpu", name: str | None = None) -> Network:
 
 def read_torch(path) -> dict:
     """A dictionary that torch.save has written, on the CPU. Raises FormatError for anything else."""
-    data = Path(path).read_bytes()
-    if not data.startswith((b"PK\x03\x04", b"\x80")):  # zip, or the pickle of torch before 1.6
-        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}")
+    data = read_file(path)
+    if not data.startswith(b"PK\x03\x04"):
+        old = ", or a checkpoint of torch before 1.6" if data.startswith(b"\x80\x02") else ""
+        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}{old}")
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch packs nothing: no bomb goes through
+            if sum(entry.file_size for entry in archive.infolist()) > len(data):
+                raise FormatError("more unpacked than packed")
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
         raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load with "

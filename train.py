@@ -13,21 +13,23 @@ import argparse
 import ctypes
 import json
 import math
+import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+import model
+from evaluate import check_fit, evaluate
+from idx_data import (Digits, FormatError, Parser, Progress, UsageError, add_data_arguments, choose,
+                      find_files, in_file, load_digits, mean_std, pick_device, run_script, say, set_threads, split, standardise)
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-import model
-from evaluate import check_fit, evaluate
-from idx_data import (Digits, Parser, Progress, UsageError, add_data_arguments, choose, load_digits,
-                      mean_std, pick_device, run_script, say, set_threads, split, standardise)
 
 
 # --- The recipes ----------------------------------------------------------------------------------
@@ -178,7 +180,14 @@ def keep_freed_memory() -> None:
 
 # --- One epoch, one run ---------------------------------------------------------------------------
 
-def train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype, label="") -> tuple[float, float]:
+def check_finite(loss: float, step: int, recipe: Recipe, epoch: int, steps: int) -> None:
+    """Stop when the loss is no longer a number: nothing that is learned after it is of any use."""
+    if not math.isfinite(loss):
+        raise UsageError(f"the loss became {loss} at step {step + 1} of epoch {epoch + 1}, at a learning rate of "
+                         f"{learning_rate(recipe, epoch * steps + step, steps):.3g}; try --lr {recipe.lr / 10:.2g}")
+
+
+def train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype) -> tuple[float, float]:
     """Train on (N, H, W) uint8 images for one epoch, on the device where all of it lies. Returns the
     mean loss and the accuracy over the epoch. Raises UsageError when the loss is no longer finite.
 
@@ -189,7 +198,7 @@ def train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype,
     steps = math.ceil(count / recipe.batch_size)
     order = torch.randperm(count, generator=generator, device=device)
     losses, right = torch.zeros(steps, device=device), torch.zeros((), dtype=torch.int64, device=device)
-    bar = Progress(count, label, "images")
+    bar, looked = Progress(count, f"epoch {epoch + 1}/{recipe.epochs}", "images"), 0
     for step, index in enumerate(order.split(recipe.batch_size)):  # the last batch may be short
         lr = learning_rate(recipe, epoch * steps + step, steps)
         for group in optimiser.param_groups:
@@ -205,125 +214,134 @@ def train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype,
         losses[step] = loss.detach()
         right += (logits.argmax(1) == y).sum()
         if bar.due() or step == steps - 1:
-            seen = losses[: step + 1].tolist()
-            if not all(map(math.isfinite, seen)):
-                bad = next(i for i, value in enumerate(seen) if not math.isfinite(value))
-                at = learning_rate(recipe, epoch * steps + bad, steps)
-                bar.close()
-                raise UsageError(f"the loss became {seen[bad]} at step {bad + 1} of epoch {epoch + 1}, at a "
-                                 f"learning rate of {at:.3g}; try --lr {recipe.lr / 10:.2g}")
-            bar.show(min(count, (step + 1) * recipe.batch_size), f" loss {sum(seen[-50:]) / len(seen[-50:]):.3f}")
+            seen, looked = losses[looked : step + 1].tolist(), step + 1
+            for i, value in enumerate(seen, looked - len(seen)):
+                check_finite(value, i, recipe, epoch, steps)
+            bar.show(min(count, looked * recipe.batch_size), f" loss {sum(seen) / len(seen):.3f}")
     bar.close()
     weights = torch.full((steps,), float(recipe.batch_size))
     weights[-1] = count - (steps - 1) * recipe.batch_size
     return (losses.cpu() @ weights / count).item(), right.item() / count
 
 
-def rng_state(generator: torch.Generator) -> dict:
-    """The state of every random generator that a run draws from."""
-    state = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
-    return {**state, "cuda": torch.cuda.get_rng_state()} if generator.device.type == "cuda" else state
+def check_count(recipe: Recipe, count: int) -> None:
+    """Raise UsageError if `count` images are too few to be split, or to fill one batch."""
+    training, _ = split(count, recipe.val_fraction, 0)
+    if recipe.batch_size > len(training):
+        raise UsageError(f"--batch-size {recipe.batch_size} is more than the {len(training):,} training images")
 
 
-def set_rng_state(generator: torch.Generator, state: dict) -> None:
-    generator.set_state(state["generator"])
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+def snapshot(net, optimiser, generator, stopping: EarlyStopping, seconds: list[float]) -> dict:
+    """All that going on with a run needs: weights, optimiser, random generators, early stopping, and
+    the history so far. The schedule needs nothing: it is a function of the step."""
+    random = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
+    if generator.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state()
+    return {"weights": net.state_dict(), "optimiser": optimiser.state_dict(), "random": random,
+            "stopping": asdict(stopping), "history": net.history, "seconds": seconds, "run": net.run}
+
+
+def restore(state: dict, net, optimiser, generator, stopping: EarlyStopping, seconds: list[float]) -> None:
+    """Put everything back as `snapshot` found it. Raises FormatError if it does not fit."""
+    try:
+        net.load_state_dict(state["weights"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["random"]["generator"])
+        torch.set_rng_state(state["random"]["torch"])
+        if generator.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"])
+        stopping.best, stopping.waited = state["stopping"]["best"], int(state["stopping"]["waited"])
+        net.history, net.run = list(state["history"]), dict(state["run"])
+        seconds += state["seconds"]
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise FormatError(f"expected the state of an interrupted run of this recipe, found another "
+                          f"({type(error).__name__})") from None
+
+
+def check_same_run(state: dict, run: dict) -> None:
+    """Raise UsageError with the differences if the state is of a run with other settings or data."""
+    before = state.get("run", {})
+    before = {**before.get("settings", {}), "data": before.get("data")}
+    now = {**run["settings"], "data": run["data"]}
+    differences = [f"{key} {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    if differences:
+        raise UsageError("--resume: the interrupted run had " + "; ".join(differences)
+                         + ": give the same settings, or train anew without --resume")
 
 
 def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype: torch.dtype, out: Path,
           run: dict, talk=sys.stdout, resume: bool = False) -> dict:
-    """Train one network, keep its best epoch (by validation) in the checkpoint `out`, and after each
-    epoch everything that going on would need in a file beside it. Returns the result: the figures of
-    the run, the test accuracy among them, for which the test set is read once, at the end.
+    """Train one network. Its best epoch, by validation, is kept in the checkpoint `out`; and after each
+    epoch, all that going on would need in a file beside it. Returns the figures of the run, with the
+    test accuracy: the test set is read once, at the end, and chooses nothing.
 
-    run: what made the model, for the checkpoint. Raises UsageError for settings that cannot work."""
-    keep = Path(f"{out}.resume")
-    state = model.read_torch(keep) if resume and keep.exists() else None
-    if state:
-        check_same_run(state, run, keep)
-    torch.manual_seed(seed)  # first weights and dropout
-    generator = torch.Generator(device).manual_seed(seed)  # order and augmentation
+    run: what makes the model (settings, data, ...), for the checkpoint; talk: where rows are printed.
+    Raises UsageError for settings that cannot work, FormatError for a state that can't be resumed."""
+    torch.manual_seed(seed)  # for the first weights and for dropout
+    generator = torch.Generator(device).manual_seed(seed)  # for the order and the augmentation
+    check_count(recipe, len(digits.train_labels))
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
-    if recipe.batch_size > len(training):
-        raise UsageError(f"--batch-size {recipe.batch_size} is more than the {len(training):,} training images")
-    images, labels = digits.train_images[training].to(device), digits.train_labels[training].to(device)
-    val_images = digits.train_images[validation].to(device)
-    val_labels = digits.train_labels[validation].to(device)
+    images, labels, val_images, val_labels = (
+        part[index].to(device) for index in (training, validation)
+        for part in (digits.train_images, digits.train_labels))
     net = model.build(recipe.model, digits.classes).to(device)
     net.mean, net.std = mean_std(digits.train_images)
-    net.run = {**run, "result": {}}
-    optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay,
-                                  fused=device.type != "mps")
-    stopping, history = EarlyStopping(recipe.patience), []
-    if state:
-        net.load_state_dict(state["weights"])
-        optimiser.load_state_dict(state["optimiser"])
-        set_rng_state(generator, state["random"])
-        stopping, history = EarlyStopping(**state["stopping"]), state["history"]
-        say(f"resuming after epoch {len(history)}", sys.stderr)
+    net.run = run
+    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=recipe.weight_decay, fused=device.type != "mps")
+    stopping, seconds = EarlyStopping(recipe.patience), []
+    keep = Path(f"{out}.resume")
+    if resume and keep.exists():
+        with in_file(keep, "; train anew without --resume"):
+            state = model.read_torch(keep)
+            check_same_run(state, run)
+            restore(state, net, optimiser, generator, stopping, seconds)
+    history, steps = net.history, math.ceil(len(labels) / recipe.batch_size)
 
-    try:
-        while len(history) < recipe.epochs and not stopping.stop:
-            epoch, started = len(history), time.perf_counter()
-            loss, accuracy = train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype,
-                                         f"epoch {epoch + 1}/{recipe.epochs}")
-            seconds = time.perf_counter() - started
-            val = evaluate(net, val_images, val_labels)
-            better = stopping.better(val.accuracy, val.loss)
-            history.append({"epoch": epoch + 1, "lr": optimiser.param_groups[0]["lr"], "train_loss": loss,
-                            "train_accuracy": accuracy, "val_loss": val.loss, "val_accuracy": val.accuracy,
-                            "seconds": seconds, "images_per_second": len(labels) / seconds, "best": better})
-            say(epoch_row(history[-1]), talk)
-            net.history = history
-            if better:
-                model.save(net, out)
-            model.save_torch({"weights": net.state_dict(), "optimiser": optimiser.state_dict(),
-                              "random": rng_state(generator), "stopping": asdict(stopping),
-                              "history": history, "run": run}, keep)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the best model so far is in {out}; go on with the same command and --resume"
-                                if history else "no epoch was finished, so nothing was saved") from None
+    while len(history) < recipe.epochs and not stopping.stop:
+        started = time.perf_counter()
+        loss, accuracy = train_epoch(net, optimiser, images, labels, recipe, len(history), generator, dtype)
+        seconds.append(time.perf_counter() - started)
+        val = evaluate(net, val_images, val_labels)
+        check_finite(val.loss, steps - 1, recipe, len(history), steps)
+        better = stopping.better(val.accuracy, val.loss)
+        history.append({"epoch": len(history) + 1, "lr": optimiser.param_groups[0]["lr"], "train_loss": loss,
+                        "train_accuracy": accuracy, "val_loss": val.loss, "val_accuracy": val.accuracy,
+                        "best": better})
+        say(epoch_row(history[-1], seconds[-1], len(labels)), talk)
+        if better:
+            model.save(net, out)
+        model.save_torch(snapshot(net, optimiser, generator, stopping, seconds), keep)
 
     best = model.load(out, device)
     test = evaluate(best, digits.test_images.to(device), digits.test_labels.to(device))
     best_epoch = max(row["epoch"] for row in history if row["best"])
-    best.history = history
-    best.run["result"] = {
-        "best_epoch": best_epoch, "epochs": len(history), "test_accuracy": test.accuracy,
-        "val_accuracy": history[best_epoch - 1]["val_accuracy"],
-        "train_seconds": sum(row["seconds"] for row in history)}
+    result = {"epochs": len(history), "best_epoch": best_epoch, "test_accuracy": test.accuracy,
+              "val_accuracy": history[best_epoch - 1]["val_accuracy"], "train_seconds": sum(seconds)}
+    best.history, best.run = history, {**net.run, "result": result}
     model.save(best, out)
     keep.unlink()
-    return best.run["result"]
+    return result
 
 
 def finished(out: Path, run: dict) -> dict | None:
-    """The result of the run that made the checkpoint, if it was this run and reached its end."""
-    net = model.load(out)
-    return net.run["result"] if {**net.run, "result": 0} == {**run, "result": 0} and net.run["result"] else None
-
-
-def check_same_run(state: dict, run: dict, keep: Path) -> None:
-    """Raise UsageError with the difference if the state to resume is of a run with other settings."""
-    before = {**state["run"]["settings"], "data": state["run"]["data"]}
-    now = {**run["settings"], "data": run["data"]}
-    for key in now:
-        if before.get(key) != now[key]:
-            raise UsageError(f"--resume: {keep} is of a run with {key} {before.get(key)}, this one has "
-                             f"{now[key]}; give the same settings, or train without --resume")
+    """The result in the checkpoint, if it is that of the same run and the run has reached its end."""
+    made = model.load(out).run if out.exists() else {}
+    same = all(made.get(key) == run[key] for key in ("settings", "data"))
+    return made.get("result") if same else None
 
 
 # --- At the command line --------------------------------------------------------------------------
 
-HEAD = " epoch       lr   train loss      acc   val loss      acc   seconds  images/s"
-
-
-def epoch_row(row: dict) -> str:
-    return (f"{row['epoch']:>6}{row['lr']:>9.2g}{row['train_loss']:>13.4f}{row['train_accuracy']:>9.2%}"
-            f"{row['val_loss']:>11.4f}{row['val_accuracy']:>9.2%}{row['seconds']:>10.1f}"
-            f"{row['images_per_second']:>10,.0f}{'  * best' if row['best'] else ''}")
+def epoch_row(row: dict | None, seconds: float = 0, count: int = 0) -> str:
+    """A row of the table that a run prints, or its head; in a narrow terminal without the training part."""
+    best = " *" if row and row["best"] else ""
+    columns = [("epoch", 5, "{epoch}"), ("lr", 9, "{lr:.2g}"), ("train loss", 12, "{train_loss:.4f}"),
+               ("accuracy", 10, "{train_accuracy:.2%}"), ("val loss", 10, "{val_loss:.4f}"),
+               ("accuracy", 10, "{val_accuracy:.2%}"), ("s", 7, f"{seconds:.1f}"),
+               ("images/s", 10, f"{count / max(seconds, 1e-9):,.0f}")]
+    if shutil.get_terminal_size().columns < 78:
+        columns = [columns[i] for i in (0, 4, 5, 6)]
+    return "".join(f"{form.format(**row) if row else name:>{width}}" for name, width, form in columns) + best
 
 
 def make_parser() -> Parser:
@@ -352,6 +370,21 @@ def make_parser() -> Parser:
     return parser
 
 
+def train_or_explain(recipe, digits, seed, device, dtype, out, run, talk, resume) -> dict:
+    """`train`; an interruption says how to go on, and a lack of memory which batch size to try."""
+    try:
+        return train(recipe, digits, seed, device, dtype, out, run, talk, resume)
+    except KeyboardInterrupt:
+        saved = Path(f"{out}.resume").exists()
+        raise KeyboardInterrupt(f"the best model so far is in {out}; go on with the same command and --resume"
+                                if saved else "no epoch was finished, so nothing was saved") from None
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "memory" not in str(error):
+            raise
+        raise UsageError(f"{device} ran out of memory at a batch of {recipe.batch_size} images; "
+                         f"try --batch-size {max(1, recipe.batch_size // 2)}") from None
+
+
 def check_options(options: argparse.Namespace) -> Recipe:
     """The recipe with the settings given in its place. Raises UsageError for one out of its range."""
     recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
@@ -368,8 +401,14 @@ def check_options(options: argparse.Namespace) -> Recipe:
         if not good:
             found = {**asdict(recipe), "seed": options.seed, "seeds": options.seeds}[name.replace("-", "_")]
             raise UsageError(f"--{name} must be {what}, not {found}")
-    if Path(options.out).is_dir():
-        raise UsageError(f"--out {options.out} is a folder; give the name of a file in it")
+    out = Path(options.out)
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; give the name of a file in it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"--out {out}: its folder cannot be written to; choose another place")
+    if not find_files(Path(options.data)):  # MNIST will be downloaded: see before that whether it fits
+        check_count(recipe, 60_000)
     return recipe
 
 
@@ -404,8 +443,12 @@ def main(arguments: list[str]) -> int:
                "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
                             "numpy": np.__version__},
                "machine": f"{platform.system()} {platform.machine()}", "data": digits.hashes()}
-        say(f"seed {seed}\n{HEAD}", talk)
-        result = train(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
+        say(f"seed {seed}; * marks the best epoch so far, by validation\n{epoch_row(None)}", talk)
+        result = finished(out, run) if options.resume else None
+        if result:
+            say(f"{out}: this run has reached its end already", sys.stderr)
+        else:
+            result = train_or_explain(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
         results.append(result)
         say(f"best epoch {result['best_epoch']} by validation ({result['val_accuracy']:.2%}), saved in {out}", talk)
         say(f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of training", talk)
