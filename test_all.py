@@ -6,9 +6,12 @@
 Oracles, not echoes: bytes written by hand, slow references, published numbers, real processes. What
 needs the real MNIST looks for it in data/ and says so where it is skipped.
 """
+import base64
+import contextlib
 import functools
 import gzip
 import hashlib
+import html.parser
 import http.server
 import io
 import itertools
@@ -30,6 +33,8 @@ import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -956,6 +961,529 @@ class TestTrain(TestCase):
             self.assertIn("default", run(script.name, "--help", check=0).stdout, script.name)
 
 
+# --- Figures, pictures, the report ----------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def some_digits(classes=10, each=4, seed=0) -> idx_data.Digits:
+    """Noise with a bright bar whose place tells the class."""
+    labels = torch.arange(classes * each) % classes
+    images = torch.randint(0, 60, (len(labels), 28, 28), generator=torch.Generator().manual_seed(seed)).byte()
+    for i, label in enumerate(labels.tolist()):
+        images[i, 4:24, 4 + label % 20 : 7 + label % 20] = 250
+    return idx_data.Digits(images, labels, images.flip(0), labels.flip(0))
+
+
+def some_net(name="small", classes=10, epochs=3, seed=0, **run) -> model.Network:
+    torch.manual_seed(seed)
+    net = model.build(name, classes).eval()
+    net.history = [{"epoch": e + 1, "lr": 0.01, "train_loss": 0.5 / (e + 1), "val_loss": 0.3 / (e + 1) + 0.01 * e,
+                    "train_accuracy": 0.9 + 0.09 * e / epochs, "val_accuracy": 0.93 + 0.05 * e / epochs,
+                    "best": e < 5} for e in range(epochs)]
+    net.run = {"recipe": "small", "command": "python train.py --seed 7", "machine": "Testbox x86",
+               "settings": {"epochs": epochs, "patience": 0, "val_fraction": 0.25, "seed": 7,
+                            "augment": {"degrees": 10}},
+               "versions": {"torch": "9.9.9"}, "data": {"t10k": "abc123"},
+               "result": {"train_seconds": 4.5, "test_accuracy": 0.5}, **run}
+    return net
+
+
+def some_result(classes, count=300, seed=0, accuracy=0.9) -> evaluate.Result:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=generator)
+    logits = torch.randn(count, classes, generator=generator)
+    logits[torch.arange(count), labels] += 8.0 * (torch.rand(count, generator=generator) < accuracy)
+    return evaluate.Result(logits.log_softmax(1), labels)
+
+
+def texts(picture: str, skip_head=True) -> list[str]:
+    """The text elements of a picture, without the title and the explanation above its parts."""
+    root = ElementTree.fromstring(picture)
+    group = root.find(f"{SVG}g") if skip_head else root
+    return [element.text for element in group.iter(f"{SVG}text")]
+
+
+def titles(picture: str) -> list[str]:
+    return [element.text for element in ElementTree.fromstring(picture).iter(f"{SVG}title")]
+
+
+def pixels(picture: str) -> list[np.ndarray]:
+    """The images inside a picture, decoded."""
+    found = []
+    for element in ElementTree.fromstring(picture).iter(f"{SVG}image"):
+        kind, data = element.get("href").split(",")
+        assert kind == "data:image/png;base64"
+        found.append(idx_data.read_png(base64.b64decode(data)))
+    return found
+
+
+def run_main(*arguments: str, columns=80) -> tuple[str, str]:
+    """Standard output and standard error of evaluate.main."""
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.dict(os.environ, {"COLUMNS": str(columns)}), \
+            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = evaluate.main(list(arguments))
+    assert status == 0
+    return out.getvalue(), err.getvalue()
+
+
+class ReportFigures(unittest.TestCase):
+    def test_confusion_is_counted(self):
+        result = some_result(7)
+        counted = [[0] * 7 for _ in range(7)]
+        for true, row in zip(result.labels.tolist(), result.log_probabilities.tolist()):
+            counted[true][row.index(max(row))] += 1
+        self.assertEqual(result.confusion.tolist(), counted)
+        self.assertEqual(result.errors, 300 - sum(counted[k][k] for k in range(7)))
+        worst = evaluate.confusions(result.confusion, 5)
+        self.assertEqual([n for *_, n in worst], sorted(
+            (counted[i][j] for i in range(7) for j in range(7) if i != j), reverse=True)[:5])
+        self.assertTrue(all(counted[true][read] == n for true, read, n in worst))
+
+    def test_scores_by_hand(self):
+        # Two classes: 3 zeros of which 2 are found, 1 one that is found; a third class never occurs.
+        confusion = torch.tensor([[2, 1, 0], [0, 1, 0], [0, 0, 0]])
+        expected = [[1, 2 / 3, 0.8], [1 / 2, 1, 2 / 3], [0, 0, 0]]
+        torch.testing.assert_close(evaluate.class_scores(confusion), torch.tensor(expected).double())
+
+    def test_calibration_error_by_hand(self):
+        # 0.9 in the 14th of 15 bins: right once of twice; 0.6 in the 9th: right. (2|0.5-0.9| + |1-0.6|) / 3
+        probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+        result = evaluate.Result(probabilities.log(), torch.tensor([0, 1, 1]))
+        self.assertAlmostEqual(result.calibration_error, (0.8 + 0.4) / 3, places=6)
+        certain = evaluate.Result(torch.tensor([[0.0, -200.0]]), torch.tensor([0]))
+        self.assertEqual(certain.calibration_error, 0)
+
+    def test_mistakes_are_worst_first(self):
+        probabilities = torch.tensor([[0.4, 0.6], [0.9, 0.1], [0.01, 0.99], [0.2, 0.8]])
+        result = evaluate.Result(probabilities.log(), torch.tensor([0, 0, 0, 0]))
+        self.assertEqual(result.mistakes, [2, 3, 0])
+        read, true, chance = result.answer(2)
+        self.assertEqual((read, true, round(chance, 4)), (1, 0, 0.99))
+
+    def test_ensemble_is_the_mean_of_probabilities(self):
+        digits = some_digits()
+        parts = [evaluate.predict(some_net(seed=seed), digits.test_images) for seed in range(3)]
+        mean = evaluate.mean_probabilities(parts)
+        for i in range(0, 40, 7):
+            for k in range(10):
+                slow = sum(math.exp(part[i, k].item()) for part in parts) / 3
+                self.assertAlmostEqual(math.exp(mean[i, k].item()), slow, places=5)
+
+    def test_shifts_do_not_wrap(self):
+        image = torch.arange(1, 13).byte().reshape(1, 3, 4)
+        for right in (-1, 0, 1):
+            for down in (-1, 0, 1):
+                slow = torch.zeros(1, 3, 4, dtype=torch.uint8)
+                for y in range(3):
+                    for x in range(4):
+                        if 0 <= y + down < 3 and 0 <= x + right < 4:
+                            slow[0, y + down, x + right] = image[0, y, x]
+                self.assertTrue(torch.equal(evaluate.shifted(image, right, down), slow))
+
+    def test_tta_is_the_mean_over_nine_shifts(self):
+        net, images = some_net(), some_digits(each=1).test_images
+        total = torch.zeros(10, 10)
+        for right in (-1, 0, 1):
+            for down in (-1, 0, 1):
+                wide = torch.zeros(10, 30, 30, dtype=torch.uint8)
+                wide[:, 1 + down : 29 + down, 1 + right : 29 + right] = images
+                x = idx_data.standardise(wide[:, 1:29, 1:29], net.mean, net.std)
+                with torch.inference_mode():
+                    total += net(x).softmax(1)
+        fast = evaluate.evaluate(net, images, torch.arange(10), tta=True)
+        torch.testing.assert_close(fast.log_probabilities.exp(), total / 9, atol=1e-5, rtol=0)
+
+
+class ReportPictures(unittest.TestCase):
+    def pictures(self, classes: int, name="small") -> dict[str, str]:
+        digits, net = some_digits(classes), some_net(name, classes)
+        return evaluate.draw(net, some_result(classes, 4 * classes), digits.test_images,
+                             digits, {1, 2}, seed=0)
+
+    def check(self, picture: str) -> None:
+        """A picture is XML, has a title and a description, fetches nothing, and no text leaves it."""
+        root = ElementTree.fromstring(picture)
+        self.assertEqual(root.get("role"), "img")
+        children = {child.tag: child for child in root}
+        self.assertTrue(children[f"{SVG}title"].text and children[f"{SVG}desc"].text)
+        self.assertEqual(root.get("aria-labelledby").split(),
+                         [children[f"{SVG}title"].get("id"), children[f"{SVG}desc"].get("id")])
+        self.assertEqual(re.findall(r"https?://[^\"]*", picture), ["http://www.w3.org/2000/svg"])
+        self.assertNotIn("url(", picture)
+        for element in root.iter():
+            self.assertTrue(element.get("href", "data:image/png").startswith("data:image/png"))
+            self.assertNotIn(element.tag, (f"{SVG}script", f"{SVG}foreignObject"))
+        width = float(root.get("width"))
+        for element in root.iter(f"{SVG}text"):
+            if element.get("transform"):
+                continue
+            size, x = float(element.get("font-size")), float(element.get("x"))
+            self.assertGreaterEqual(size, 9)
+            length = 0.56 * size * len(element.text)
+            left = {"start": x, "middle": x - length / 2, "end": x - length}[element.get("text-anchor")]
+            self.assertGreater(left, -2, element.text)
+            self.assertLess(left + length, width + 2, element.text)
+
+    def test_every_picture_for_every_class_count(self):
+        for classes in (2, 10, 26, 47):
+            for name, picture in self.pictures(classes).items():
+                with self.subTest(classes=classes, picture=name):
+                    self.check(picture)
+
+    def test_every_network(self):
+        for name in model.MODELS:
+            for picture in self.pictures(10, name).values():
+                with self.subTest(network=name):
+                    self.check(picture)
+
+    def test_confusion_reads_back(self):
+        result = some_result(10, 50_000)
+        picture = evaluate.confusion_matrix(result)
+        counts = [n for n in result.confusion.flatten().tolist() if n]
+        shown = [int(word) for word in texts(picture) if word.isdigit()]
+        for label in [*range(10)] * 2:
+            shown.remove(label)  # the labels of rows and columns
+        self.assertEqual(sorted(shown), sorted(counts))
+        for classes in (2, 26, 47):
+            result = some_result(classes, 2000)
+            cells = [re.fullmatch(r"true (\d+), predicted (\d+): (\d+)", t)
+                     for t in titles(evaluate.confusion_matrix(result))]
+            cells = {(int(m[1]), int(m[2])): int(m[3]) for m in cells if m}
+            self.assertEqual(cells, {(i, j): n for i, row in enumerate(result.confusion.tolist())
+                                     for j, n in enumerate(row)})
+        listed = [t for t in texts(evaluate.confusion_matrix(result)) if "read as" in t]
+        true, read, n = evaluate.confusions(result.confusion, 1)[0]
+        self.assertEqual(listed[0], f"{true} read as {read}: {n}")
+
+    def test_numbers_fit_their_cells(self):
+        for count in (9, 9_999, 123_456):
+            result = some_result(10)
+            confusion = torch.eye(10, dtype=torch.int64) * count
+            with mock.patch.object(evaluate.Result, "confusion", confusion):
+                root = ElementTree.fromstring(evaluate.confusion_matrix(result))
+            cell = float(next(e for e in root.iter(f"{SVG}rect") if e.get("fill-opacity")).get("width"))
+            for element in root.iter(f"{SVG}text"):
+                if element.text == str(count):
+                    self.assertLess(0.64 * float(element.get("font-size")) * len(element.text), cell + 1)
+
+    def test_curves_read_back(self):
+        for epochs in (1, 2, 30):
+            net = some_net(epochs=epochs)
+            picture = evaluate.curves(net)
+            self.check(picture)
+            found = [re.fullmatch(r"epoch (\d+), (\w+) (\w+) (\S+)", t) for t in titles(picture)]
+            found = {(int(m[1]), m[2][:5] if m[2] == "training" else "val", m[3]): float(m[4]) for m in found if m}
+            self.assertEqual(len(found), 4 * epochs)
+            for (epoch, part, measure), value in found.items():
+                self.assertAlmostEqual(value, net.history[epoch - 1][f"{part}_{measure}"], places=5)
+            best = min(epochs, 5)
+            self.assertIn(f"Best epoch {best}: validation accuracy {net.history[best - 1]['val_accuracy']:.2%}", picture)
+            self.assertEqual(picture.count('r="5"'), 2)
+
+    def test_curves_place_points_by_value(self):
+        root = ElementTree.fromstring(evaluate.curves(some_net(epochs=5)))
+        marks = {e.text: float(e.get("y")) - 4 for e in root.iter(f"{SVG}text") if e.text.endswith("%")}
+        low, high = sorted(marks, key=marks.get, reverse=True)[:: len(marks) - 1]
+        slope = (marks[high] - marks[low]) / (float(high[:-1]) - float(low[:-1]))
+        for circle in root.iter(f"{SVG}circle"):
+            words = circle[0].text.split()
+            if words[3] == "accuracy":
+                expected = marks[low] + slope * (100 * float(words[4]) - float(low[:-1]))
+                self.assertAlmostEqual(float(circle.get("cy")), expected, delta=0.5)
+
+    def test_early_stopping_is_told_from_an_interrupted_run(self):
+        settings = {"epochs": 9, "patience": 2}
+        self.assertIn("Stopped early after epoch 4 of 9: 2 in a row were no better",
+                      evaluate.curves(some_net(epochs=4, settings=settings)))
+        self.assertIn("Saved after epoch 4 of 9", evaluate.curves(some_net(epochs=4, settings=settings, result={})))
+
+    def test_filters_have_the_signs_of_the_weights(self):
+        net = some_net("lenet")
+        sheet, _ = pixels(evaluate.filters(net))
+        weights = net.conv1.weight[0, 0].detach()
+        zoom = 5
+        for y in range(5):
+            for x in range(5):
+                red, _, blue, alpha = sheet[y * zoom, x * zoom].tolist()
+                self.assertEqual(alpha, 255)
+                self.assertEqual(blue > red, weights[y, x] < 0, weights[y, x])
+        self.assertIn(f"+{net.conv1.weight.abs().max():.2f}", texts(evaluate.filters(net)))
+
+    def test_network_reads_back(self):
+        net = some_net("wide")
+        words = texts(evaluate.network(net))
+        for name, _, shape, count, _ in model.trace(net):
+            self.assertTrue(any(word.split()[0] == name for word in words))
+            self.assertIn(" × ".join(map(str, shape)), words)
+            self.assertTrue(not count or f"{count:,}" in words)
+
+    def test_mistakes_read_back(self):
+        digits, result = some_digits(), some_result(10, 40, accuracy=0.6)
+        wrong = result.mistakes
+        picture = evaluate.mistakes(result, digits.test_images, {wrong[1], 999})
+        words = texts(picture)
+        expected = []
+        for i in wrong:
+            read, true, chance = result.answer(i)
+            expected += [f"{read} / {true}", f"{chance:.1%}", f"#{i}"]
+        self.assertEqual(words, expected)
+        self.assertEqual(picture.count("stroke-dasharray"), 1)
+        self.assertIn("label wrong (1)", texts(picture, skip_head=False)[2] + texts(picture, False)[3])
+        for seen, i in zip(pixels(picture), wrong):
+            np.testing.assert_array_equal(seen[..., 0], digits.test_images[i].numpy())
+        right = evaluate.Result(torch.eye(10).log_softmax(1), torch.arange(10))
+        self.assertEqual(evaluate.mistakes(right, digits.test_images, set()),
+                         "It reads all 10 images right: there are no mistakes to show.")
+
+    def test_samples_are_those_of_the_checkpoint(self):
+        digits = some_digits()
+        net = some_net()
+        plain = pixels(evaluate.samples(net, digits))
+        np.testing.assert_array_equal(plain[0][..., 0], digits.train_images[digits.train_labels == 0][0].numpy())
+        net.run["samples"] = torch.arange(10 * 4 * 28 * 28).reshape(10, 4, 28, 28).byte()
+        kept = pixels(evaluate.samples(net, digits))
+        self.assertEqual(len(kept), 40)
+        np.testing.assert_array_equal(kept[5][..., 1], net.run["samples"][1, 1].numpy())
+
+    def test_activations_end_in_the_probabilities(self):
+        net, image = some_net(), some_digits().test_images[0]
+        chances = evaluate.predict(net, image[None])[0].exp()
+        words = texts(evaluate.activations(net, image))
+        for k in range(10):
+            self.assertIn(str(k), words)
+            self.assertTrue(chances[k] < 0.005 or f"{chances[k]:.0%}" in words)
+        with torch.inference_mode():
+            x = idx_data.standardise(image[None], net.mean, net.std)
+            x = net.relu1(net.norm1(net.conv1(x)))[0]
+        (name, maps), *_ = evaluate.stages(net, image)
+        self.assertEqual(name, "relu1")
+        torch.testing.assert_close(maps, x)
+
+    def test_bare_weights_have_no_history(self):
+        net = model.build("small").eval()
+        self.assertEqual(evaluate.curves(net), "The checkpoint holds no history of its training, so there are no curves.")
+        net.history = [{"epoch": 1}]
+        self.assertTrue(evaluate.curves(net).startswith("The checkpoint holds no history"))
+        self.assertEqual(evaluate.run_tables(net), {})
+        self.check(evaluate.samples(net, some_digits()))
+
+    def test_colours_are_told_from_the_paper(self):
+        def luminance(colour):  # WCAG 2.1, relative luminance
+            parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+            parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+            return sum(c * weight for c, weight in zip(parts, (0.2126, 0.7152, 0.0722)))
+
+        for mode in (1, 2):
+            paper = luminance(evaluate.COLOURS["paper"][mode])
+            for name, least in (("ink", 7), ("soft", 4.5), ("wrong", 4.5), ("first", 3), ("second", 3)):
+                light, dark = sorted((paper, luminance(evaluate.COLOURS[name][mode])), reverse=True)
+                self.assertGreater((light + 0.05) / (dark + 0.05), least, (name, mode))
+
+    def test_sparkline(self):
+        terminal = mock.Mock(encoding="utf-8")
+        self.assertEqual(evaluate.sparkline([0.0, 0.5, 1.0], terminal), "▁▅█")
+        self.assertEqual(evaluate.sparkline([0.0, 1.0], mock.Mock(encoding="ascii")), "_#")
+        self.assertEqual(evaluate.sparkline([0.0, 1.0], mock.Mock(encoding=None)), "_#")
+        self.assertEqual(evaluate.sparkline([0.5, 0.5], terminal), "▁▁")
+        self.assertEqual(evaluate.sparkline([], terminal), "")
+        line = evaluate.sparkline([i / 99 for i in range(100)], terminal)
+        self.assertEqual((len(line), line[0], line[-1]), (20, "▁", "█"))
+
+
+class Balanced(html.parser.HTMLParser):
+    """Checks that every element that is opened is closed, and gathers the text."""
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.starts = [], [], []
+
+    def handle_starttag(self, name, attributes):
+        self.starts.append((name, dict(attributes)))
+        if name not in ("meta",):
+            self.open.append(name)
+
+    def handle_startendtag(self, name, attributes):
+        self.starts.append((name, dict(attributes)))
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name, name
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+class ReportCommand(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.root = Path(cls.folder.name)
+        digits = some_digits(each=8)
+        for name, array in zip(idx_data.FILES, (digits.train_images, digits.train_labels.byte(),
+                                                digits.test_images, digits.test_labels.byte())):
+            idx_data.write_idx(cls.root / "data" / name, array.numpy())
+        cls.data = ["--data", str(cls.root / "data"), "--device", "cpu"]
+        cls.digits, cls.files, cls.nets = digits, [], []
+        for seed in range(2):
+            net = some_net(seed=seed, samples=digits.train_images[:40].reshape(10, 4, 28, 28))
+            model.save(net, cls.root / f"{seed}.pt")
+            cls.files.append(str(cls.root / f"{seed}.pt"))
+            cls.nets.append(net)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def test_report_holds_the_measured_figures(self):
+        folder = self.root / "report"
+        out, err = run_main(self.files[0], *self.data, "--report", str(folder))
+        self.assertEqual(sorted(path.name for path in folder.iterdir()),
+                         sorted([f"{name}.svg" for name in evaluate.PICTURES] + ["index.html"]))
+        result = evaluate.evaluate(self.nets[0], self.digits.test_images, self.digits.test_labels)
+        whole = (folder / "index.html").read_text(encoding="utf-8")
+        page = Balanced()
+        page.feed(whole)
+        page.close()
+        self.assertEqual(page.open, [])
+        for _, attributes in page.starts:
+            self.assertNotIn("src", attributes)
+            self.assertTrue(attributes.get("href", "data:").startswith("data:"))
+        self.assertEqual(set(re.findall(r"https?://[^\"]*", whole)), {"http://www.w3.org/2000/svg"})
+        for words in [f"{result.loss:.4f}", f"{result.calibration_error:.2%}", "python train.py --seed 7",
+                      "Testbox x86", "9.9.9", "4.5", f"{result.accuracy:.2%} ± {result.noise:.2%}"]:
+            self.assertIn(words, page.words)
+            self.assertIn(words, out)
+        for row in evaluate.score_table(result.confusion):
+            self.assertTrue(set(row) <= set(page.words))
+        self.assertIn("multiply-adds", whole)
+        self.assertIn("prefers-color-scheme:dark", whole)
+        for name in evaluate.PICTURES:
+            picture = (folder / f"{name}.svg").read_text(encoding="utf-8")
+            ElementTree.fromstring(picture)
+            self.assertIn(picture, whole)
+        names = [attributes["id"] for _, attributes in page.starts if "id" in attributes]
+        self.assertEqual(len(names), len(set(names)))
+
+    def test_json_alone_and_no_report_unless_asked(self):
+        with contextlib.chdir(self.root) if hasattr(contextlib, "chdir") else contextlib.nullcontext():
+            out, err = run_main(self.files[0], *self.data, "--json")
+            self.assertFalse((self.root / "report2").exists())
+        found = json.loads(out)
+        result = evaluate.evaluate(self.nets[0], self.digits.test_images, self.digits.test_labels)
+        self.assertEqual(found["confusion"], result.confusion.tolist())
+        self.assertEqual([found[key] for key in ("checkpoints", "split", "images", "errors")],
+                         [[self.files[0]], "test", 80, result.errors])
+        self.assertAlmostEqual(found["loss"], result.loss, places=6)
+        self.assertAlmostEqual(found["accuracy"], result.accuracy)
+        self.assertEqual(found["parameters"], model.parameters(self.nets[0]))
+        self.assertIsNone(found["report"])
+        out, err = run_main(self.files[0], *self.data, "--json", "--report", str(self.root / "report2"))
+        self.assertEqual(json.loads(out)["report"], str(self.root / "report2"))
+        self.assertTrue((self.root / "report2" / "index.html").exists())
+
+    def test_ensemble(self):
+        out, _ = run_main(*self.files, *self.data, "--json")
+        found = json.loads(out)
+        total = sum(evaluate.predict(net, self.digits.test_images).exp().double() for net in self.nets)
+        errors = int((total.argmax(1) != self.digits.test_labels).sum())
+        self.assertEqual((found["errors"], len(found["members"])), (errors, 2))
+        for member, net in zip(found["members"], self.nets):
+            each = evaluate.evaluate(net, self.digits.test_images, self.digits.test_labels)
+            self.assertEqual(member["errors"], each.errors)
+        out, _ = run_main(*self.files, *self.data, "--report", str(self.root / "both"))
+        self.assertIn("their mean", out)
+        self.assertIn("their mean", (self.root / "both" / "index.html").read_text(encoding="utf-8"))
+        model.save(some_net(classes=12), self.root / "12.pt")
+        with self.assertRaisesRegex(idx_data.UsageError, "knows 12"):
+            evaluate.main([self.files[0], str(self.root / "12.pt"), *self.data])
+
+    def test_pictures_alone(self):
+        folder = self.root / "docs"
+        run_main(self.files[0], *self.data, "--report", str(folder), "--pictures", "curves,filters")
+        self.assertEqual(sorted(path.name for path in folder.iterdir()), ["curves.svg", "filters.svg"])
+        with self.assertRaisesRegex(idx_data.UsageError, "did you mean filters"):
+            evaluate.main([self.files[0], *self.data, "--pictures", "filter"])
+
+    def test_sample_is_fixed_by_a_seed(self):
+        def sample(*arguments):
+            folder = str(self.root / "sample")
+            run_main(self.files[0], *self.data, "--report", folder, "--pictures", "predictions", *arguments)
+            return (self.root / "sample" / "predictions.svg").read_text(encoding="utf-8")
+
+        self.assertEqual(sample("--seed", "3"), sample("--seed", "3"))
+        self.assertNotEqual(sample("--seed", "3"), sample("--seed", "4"))
+        self.assertNotEqual(sample("--random"), sample("--random"))
+
+    def test_terminal_widths(self):
+        for columns, files in ((80, self.files), (40, self.files), (40, self.files[:1])):
+            out, _ = run_main(*files, *self.data, "--report", str(self.root / "wide"), columns=columns)
+            lines = [line for line in out.splitlines() if ".pt: " not in line]  # paths wrap by themselves
+            self.assertLessEqual(max(map(len, lines)), columns, max(lines, key=len))
+
+    def test_bare_weights_and_an_old_picture(self):
+        torch.save(self.nets[0].state_dict(), self.root / "bare.pt")
+        folder = self.root / "bare"
+        folder.mkdir()
+        (folder / "curves.svg").write_text("of another model")
+        out, err = run_main(str(self.root / "bare.pt"), "--model", "small", *self.data, "--report", str(folder))
+        self.assertFalse((folder / "curves.svg").exists())
+        self.assertIn("no history", err)
+        self.assertIn("does not tell how it was made", out)
+        self.assertIn("no history", (folder / "index.html").read_text(encoding="utf-8"))
+        with self.assertRaisesRegex(idx_data.UsageError, "does not say"):
+            evaluate.main([str(self.root / "bare.pt"), "--model", "small", "--split", "val", *self.data])
+
+    def test_default_checkpoint(self):
+        before = os.getcwd()
+        os.chdir(self.root)
+        try:
+            model.save(self.nets[0], "model.pt")
+            out, err = run_main(*self.data, "--json")
+            self.assertIn("checkpoint model.pt", err)
+            self.assertEqual(json.loads(out)["checkpoints"], ["model.pt"])
+        finally:
+            os.chdir(before)
+
+    def test_splits_of_training_are_those_of_the_run(self):
+        net = some_net(data=self.digits.hashes())
+        images, labels = evaluate.pick_split(self.digits, "val", net.run)
+        training, validation = idx_data.split(80, 0.25, 7)
+        self.assertTrue(torch.equal(labels, self.digits.train_labels[validation]))
+        self.assertTrue(torch.equal(images, self.digits.train_images[validation]))
+        self.assertEqual(len(evaluate.pick_split(self.digits, "train", net.run)[1]), 60)
+        with self.assertRaisesRegex(idx_data.UsageError, "other data"):
+            evaluate.pick_split(some_digits(each=9), "val", net.run)
+
+    def test_hostile_text_stays_text(self):
+        net = some_net(command="<script>\x1b[2J\x00&\ud800")
+        model.save(net, self.root / "hostile.pt")
+        net = model.load(self.root / "hostile.pt")
+        page = evaluate.page(["<b>.pt"], [net], [some_result(10, 40)], "test", self.all_pictures(net))
+        self.assertNotIn("<script>", page)
+        self.assertNotIn("\x1b", page)
+        self.assertIn("&lt;b&gt;.pt", page)
+        page.encode()
+        self.assertNotIn("\x1b", evaluate.text_page(["x"], [net], [some_result(10, 40)], set(), 80))
+
+    def all_pictures(self, net):
+        return evaluate.draw(net, some_result(10, 40), self.digits.test_images[:40],
+                             self.digits, set(), 0)
+
+    @needs_mnist
+    def test_disputed_labels_of_mnist(self):
+        digits = mnist()
+        self.assertTrue(digits.is_mnist())
+        self.assertEqual(len(evaluate.DISPUTED), 15)
+        guess = torch.full((10_000, 10), 0.01)
+        guess[torch.arange(10_000), digits.test_labels] = 0.91
+        for i in evaluate.DISPUTED:
+            guess[i] = guess[i].roll(1)
+        result = evaluate.Result(guess.log(), digits.test_labels)
+        picture = evaluate.mistakes(result, digits.test_images, evaluate.DISPUTED)
+        self.assertEqual(picture.count(", label disputed"), 15)
+        self.assertIn("(15)", picture)
+
+
 # --- Nothing breaks it ----------------------------------------------------------------------------
 
 def limit_file_size(count):
@@ -1462,7 +1990,8 @@ def benchmark() -> None:
                                        "--data", str(root), "--out", str(folder / "a.pt"), "--json"])
             net = model.load(folder / "a.pt")
             times = [seconds(lambda net=net: evaluate.predict(net, digits.test_images)) for _ in range(3)]
-            lines.append(tick(f"{name:<10}{result['parameters']:>11,}{net.history[0]['images_per_second']:>9,.0f} img/s"
+            rate = 60_000 * (1 - recipe.val_fraction) / result["train_seconds"]
+            lines.append(tick(f"{name:<10}{result['parameters']:>11,}{rate:>9,.0f} img/s"
                               f"{10000 / np.median(times):>10,.0f} img/s{memory:>11,.0f} MB"))
 
         quick, fast, accuracy = [], [], []

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import model
-from evaluate import check_fit, evaluate
+from evaluate import check_fit, evaluate, sparkline
 from idx_data import (Digits, FormatError, Parser, Progress, UsageError, add_data_arguments, choose,
                       find_files, in_file, load_digits, mean_std, pick_device, run_script, say, set_threads, split, standardise)
 
@@ -114,6 +114,16 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
     if ranges == Augment():
         return images
     return apply_affine(images, random_affine(len(images), ranges, generator))
+
+
+def sample_images(images: torch.Tensor, labels: torch.Tensor, ranges: Augment) -> torch.Tensor:
+    """The first image of each class (60 at the most) and three augmented versions of it, if there is
+    augmentation: (classes, 1 or 4, H, W) uint8, for evaluate.py to show. Its generator is its own."""
+    generator = torch.Generator(images.device).manual_seed(0)
+    firsts = [images[(labels == k).nonzero()[:1, 0]] for k in range(min(60, int(labels.max()) + 1))]
+    plain = torch.cat([first if len(first) else torch.zeros_like(images[:1]) for first in firsts])
+    versions = [augment(plain, ranges, generator).round().byte() for _ in range(3)] if ranges != Augment() else []
+    return torch.stack([plain, *versions], 1).cpu()
 
 
 # --- Schedule, early stopping, precision ----------------------------------------------------------
@@ -317,9 +327,12 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
     best_epoch = max(row["epoch"] for row in history if row["best"])
     result = {"epochs": len(history), "best_epoch": best_epoch, "test_accuracy": test.accuracy,
               "val_accuracy": history[best_epoch - 1]["val_accuracy"], "train_seconds": sum(seconds)}
-    best.history, best.run = history, {**net.run, "result": result}
+    shown = sample_images(images, labels, recipe.augment)
+    best.history, best.run = history, {**net.run, "result": result, "samples": shown}
     model.save(best, out)
     keep.unlink()
+    accuracies = [row["val_accuracy"] for row in history]
+    say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies, talk)} {max(accuracies):.2%}", talk)
     return result
 
 
