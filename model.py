@@ -11,7 +11,8 @@ import math
 import re
 import zipfile
 
-from idx_data import FormatError, Parser, choose, in_file, kind_of, read_file, run_script, say, write_whole
+from idx_data import (FormatError, Parser, choose, in_file, kind_of, read_file, run_script, say,
+                      write_whole)
 
 import torch
 from torch import nn
@@ -20,14 +21,16 @@ SIZE = 28  # pixels a side
 
 
 class Network(nn.Sequential):
-    """Layers in a row, named by their kind and number (conv1, relu1, ...), and what belongs to them:
-    the data's mean and standard deviation, the history of the training, the run that made them."""
+    """Layers in a row, named by their kind and number (conv1, relu1, ...), and what belongs to
+    them: the data's mean and standard deviation, the history of the training, the run."""
 
     def __init__(self, name: str, classes: int, *layers: nn.Module):
         super().__init__()
         for layer in layers:
             kind = type(layer).__name__.lower().removesuffix("2d").replace("batchnorm", "norm")
-            number = sum(re.fullmatch(kind + r"\d+", other) is not None for other in self._modules) + 1
+            number = 1
+            while f"{kind}{number}" in self._modules:
+                number += 1
             self.add_module(f"{kind}{number}", layer)
         self.name, self.classes = name, classes
         self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading set the real ones
@@ -41,7 +44,8 @@ def wide(classes: int) -> list[nn.Module]:
     layers = []
     for channels, wider in ((1, 32), (32, 64), (64, 128)):  # 28 -> 14 -> 7 -> 3 pixels a side
         layers += [nn.Conv2d(channels, wider, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return layers + [nn.Flatten(), nn.Dropout(0.5), nn.Linear(1152, 128), nn.ReLU(), nn.Linear(128, classes)]
+    return [*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(1152, 128), nn.ReLU(),
+            nn.Linear(128, classes)]
 
 
 def dropout(classes: int) -> list[nn.Module]:
@@ -70,26 +74,70 @@ def lenet(classes: int) -> list[nn.Module]:
 
 # --- The project's own ----------------------------------------------------------------------------
 
-def block(channels: int, wider: int, pool: bool = False, padding: int = 1) -> list[nn.Module]:
-    """Convolution 3×3, batch normalisation (Ioffe and Szegedy, 2015), ReLU. Pooling comes before the
-    normalisation: the maximum and the ReLU may change places, and three quarters of the work is saved."""
-    return [nn.Conv2d(channels, wider, 3, padding=padding, bias=False), *[nn.MaxPool2d(2)] * pool,
-            nn.BatchNorm2d(wider), nn.ReLU()]
+def block(channels: int, wider: int, kernel: int = 3, stride: int = 1, padding: int = 0,
+          pool: bool = False) -> list[nn.Module]:
+    """Convolution, batch normalisation (Ioffe and Szegedy, 2015), ReLU. Pooling comes before the
+    normalisation: maximum and ReLU may change places, and three quarters of the work is saved."""
+    return [nn.Conv2d(channels, wider, kernel, stride, padding, bias=False),
+            *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(wider), nn.ReLU()]
 
+
+def separable(channels: int, wider: int, padding: int = 0, pool: bool = False) -> list[nn.Module]:
+    """The same with some eight times fewer weights: a 3×3 convolution of each channel by itself,
+    then a 1×1 convolution that mixes the channels (Howard et al., "MobileNets", 2017)."""
+    return [nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False),
+            *block(channels, wider, kernel=1, pool=pool)]
+
+
+def head(channels: int, grid: int, classes: int) -> list[nn.Module]:
+    """Logits from (channels, grid, grid). Each channel is summed over the grid with weights of its
+    own: unlike a mean, this knows where something was seen, for far fewer weights than Flatten
+    and Linear alone."""
+    return [nn.Conv2d(channels, channels, grid, groups=channels, bias=False), nn.Flatten(),
+            nn.Linear(channels, classes)]
+
+
+# Sides in pixels are 28 -> 26 -> 24, pooled to 12 -> 10 -> 8, pooled to 4, where nothing is padded.
 
 def small(classes: int) -> list[nn.Module]:
-    return [*block(1, 12), *block(12, 16, pool=True), *block(16, 24), *block(24, 32, pool=True),
-            *block(32, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, classes)]
+    return [*block(1, 16), *block(16, 16, pool=True), *separable(16, 32),
+            *separable(32, 48, pool=True), *block(48, 40), *head(40, 2, classes)]
 
 
-MODELS = {f.__name__: f for f in (small, wide, dropout, compact, baseline, lenet)}
+def tiny10k(classes: int) -> list[nn.Module]:
+    return [*block(1, 8), *block(8, 16, pool=True), *separable(16, 32, padding=1),
+            *separable(32, 48, pool=True), *separable(48, 64, padding=1), *head(64, 5, classes)]
+
+
+def tiny5k(classes: int) -> list[nn.Module]:
+    return [*block(1, 16, kernel=5, pool=True), *separable(16, 24, padding=1),
+            *separable(24, 32, pool=True), *separable(32, 36, padding=1), *head(36, 5, classes)]
+
+
+def tiny2k(classes: int) -> list[nn.Module]:
+    return [*block(1, 8, kernel=5, pool=True), *separable(8, 16), *separable(16, 20, pool=True),
+            *separable(20, 20), *head(20, 2, classes)]
+
+
+def quick(classes: int) -> list[nn.Module]:
+    return [*block(1, 16, kernel=5, stride=2), *block(16, 32, pool=True), *block(32, 128, kernel=5),
+            nn.Flatten(), nn.Linear(128, classes)]
+
+
+def accurate(classes: int) -> list[nn.Module]:
+    return [*block(1, 16), *block(16, 32, pool=True), *block(32, 48), *block(48, 64, pool=True),
+            *block(64, 96), *head(96, 2, classes)]
+
+
+MODELS = {f.__name__: f for f in (small, tiny10k, tiny5k, tiny2k, quick, accurate,
+                                   wide, dropout, compact, baseline, lenet)}
 
 
 def build(name: str, classes: int = 10) -> Network:
     """A network with fresh weights, drawn from torch's global generator. Raises UsageError for a
     name that is not in MODELS."""
     net = Network(name, classes, *MODELS[choose(name, MODELS, "network")](classes))
-    return net.to(memory_format=torch.channels_last)  # the layout that convolutions on a CPU are fast in
+    return net.to(memory_format=torch.channels_last)  # the layout that is fast on a CPU
 
 
 # --- What it is made of ---------------------------------------------------------------------------
@@ -99,8 +147,9 @@ def parameters(net: nn.Module) -> int:
 
 
 def trace(net: Network) -> list[tuple[str, nn.Module, tuple[int, ...], int, int]]:
-    """Run one blank image through: (name, layer, output shape (C, H, W), parameters, multiply-adds) a
-    layer. A multiply-add is a parameter used once; a normalisation counts one for each element."""
+    """Run one blank image through. Of each layer: (name, layer, output shape (C, H, W), parameters,
+    multiply-adds). A multiply-add is a parameter used once; a normalisation counts one for each
+    element."""
     rows, training, x = [], net.training, torch.zeros(1, 1, SIZE, SIZE)
     x = x.to(next(net.parameters()).device)
     net.eval()
@@ -138,10 +187,12 @@ FORMAT = 1  # raised when a file written by this version could not be read by an
 
 def save(net: Network, path) -> None:
     """Write the network to a checkpoint, whole or not at all: weights, name, classes, mean and
-    standard deviation, history, and the run that made it. It holds tensors and plain values only."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain_names(net.state_dict()).items()}
-    save_torch({"format": FORMAT, "model": net.name, "classes": net.classes, "mean": net.mean, "std": net.std,
-                "weights": weights, "history": net.history, "run": net.run}, path)
+    standard deviation, history, and the run that made it. It holds tensors and plain values only.
+    """
+    weights = {name: tensor.detach().cpu().contiguous()
+               for name, tensor in plain_names(net.state_dict()).items()}
+    save_torch({"format": FORMAT, "model": net.name, "classes": net.classes, "mean": net.mean,
+                "std": net.std, "weights": weights, "history": net.history, "run": net.run}, path)
 
 
 def save_torch(content: dict, path) -> None:
@@ -153,7 +204,8 @@ def save_torch(content: dict, path) -> None:
 
 def plain_names(weights: dict) -> dict:
     """The names of the weights without what torch.compile and DataParallel put before them."""
-    return {re.sub(r"^(_orig_mod\.|module\.)+", "", name): tensor for name, tensor in weights.items()}
+    return {re.sub(r"^(_orig_mod\.|module\.)+", "", str(name)): tensor
+            for name, tensor in weights.items()}
 
 
 def load(path, device="cpu", name: str | None = None) -> Network:
@@ -167,8 +219,9 @@ def load(path, device="cpu", name: str | None = None) -> Network:
     with in_file(path):
         if "weights" in content and "format" in content:
             if content["format"] != FORMAT:
-                raise FormatError(f"expected checkpoint format {FORMAT}, found {content['format']!r}; "
-                                  "train it again, or use the version of the project that wrote it")
+                raise FormatError(
+                    f"expected checkpoint format {FORMAT}, found {content['format']!r}; "
+                    "train it again, or use the version of the project that wrote it")
             net = _from_checkpoint(content, name)
         elif name:
             net = _from_state_dict(content, name)
@@ -182,25 +235,27 @@ def load(path, device="cpu", name: str | None = None) -> Network:
 
 
 def read_torch(path) -> dict:
-    """A dictionary that torch.save has written, on the CPU. Raises FormatError for anything else."""
+    """A dictionary that torch.save has written. Raises FormatError for anything else."""
     data = read_file(path)
     if not data.startswith(b"PK\x03\x04"):
         old = ", or a checkpoint of torch before 1.6" if data.startswith(b"\x80\x02") else ""
         raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}{old}")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch packs nothing: no bomb goes through
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch packs nothing: no bomb
             if sum(entry.file_size for entry in archive.infolist()) > len(data):
                 raise FormatError("more unpacked than packed")
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
-        raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load with "
-                          f"weights_only=True ({type(error).__name__}): broken, or not only weights") from None
+        raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load "
+                          f"with weights_only=True ({type(error).__name__}): it is broken, or "
+                          "holds more than weights") from None
     if not isinstance(content, dict):
         raise FormatError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
     return content
 
 
-KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict, "history": list, "run": dict}
+KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict,
+        "history": list, "run": dict}
 
 
 def _from_checkpoint(content: dict, name: str | None) -> Network:
@@ -213,12 +268,12 @@ def _from_checkpoint(content: dict, name: str | None) -> Network:
                           f"found {content['model']!r} with {content['classes']} classes")
     if name and name != content["model"]:
         raise FormatError(f"expected the network {name}, found {content['model']}")
-    if not (math.isfinite(content["mean"]) and math.isfinite(content["std"]) and content["std"] > 0):
-        raise FormatError(f"expected a mean and a positive standard deviation, "
-                          f"found {content['mean']}, {content['std']}")
+    mean, std = content["mean"], content["std"]
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise FormatError(f"expected a mean and a positive standard deviation, found {mean}, {std}")
     net = build(content["model"], content["classes"])
     put_weights(net, plain_names(content["weights"]))
-    net.mean, net.std, net.history, net.run = (content[key] for key in ("mean", "std", "history", "run"))
+    net.mean, net.std, net.history, net.run = mean, std, content["history"], content["run"]
     return net
 
 
@@ -229,32 +284,36 @@ def _from_state_dict(content: dict, name: str) -> Network:
     net = build(name, classes)
     names = list(net.state_dict())
     if len(names) != len(tensors):
-        raise FormatError(f"expected the {len(names)} tensors of the network {name}, found {len(tensors)}")
+        raise FormatError(f"expected the {len(names)} tensors of the network {name}, "
+                          f"found {len(tensors)}")
     put_weights(net, dict(zip(names, tensors)))
     return net
 
 
 def put_weights(net: Network, weights: dict) -> None:
     """Copy `weights` into the network, after a look at every name, shape, type and value."""
-    wanted = net.state_dict()
-    for name in [*wanted, *weights]:
-        if name not in weights or name not in wanted:
-            raise FormatError(f"the network {net.name} {'lacks' if name not in weights else 'has no'} "
-                              f"tensor {name!r} in this file")
-        tensor, shape = weights[name], tuple(wanted[name].shape)
+    for name, own in (wanted := net.state_dict()).items():
+        if name not in weights:
+            raise FormatError(f"the network {net.name} lacks tensor {name!r} in this file")
+        tensor, shape = weights[name], tuple(own.shape)
         if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
-            found = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            raise FormatError(f"expected {name} of shape {shape} for the network {net.name}, found {found}")
-        if tensor.layout != torch.strided or tensor.is_floating_point() != wanted[name].is_floating_point():
-            raise FormatError(f"expected {name} to be {wanted[name].dtype}, found {tensor.dtype}")
+            found = tuple(tensor.shape) if torch.is_tensor(tensor) else type(tensor).__name__
+            raise FormatError(f"expected {name} of shape {shape} for the network {net.name}, "
+                              f"found {found}")
+        if (tensor.layout != torch.strided
+                or tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex()):
+            raise FormatError(f"expected {name} to be {own.dtype}, found {tensor.dtype}")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
+    for name in weights:
+        if name not in wanted:
+            raise FormatError(f"the network {net.name} has no tensor {name!r}, this file has")
     net.load_state_dict(weights)
 
 
 def main(arguments: list[str]) -> int:
     parser = Parser("Print the layers of the networks.")
-    parser.add_argument("name", nargs="?", help=f"one of {', '.join(MODELS)}; without it, all of them")
+    parser.add_argument("name", nargs="?", help=f"one of {', '.join(MODELS)}; all, if none")
     name = parser.parse_args(arguments).name
     say("\n\n".join(summary(build(n)) for n in ([name] if name else MODELS)))
     return 0

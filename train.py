@@ -6,8 +6,8 @@
     python train.py --seeds 5              mean and standard deviation over five seeds
     python train.py --resume               go on with a run that was interrupted
 
-The order of this file: the recipes, augmentation, schedule, early stopping, precision, one epoch, one
-run, the command line.
+The order of this file: the recipes, augmentation, schedule, early stopping, precision, one epoch,
+one run, the command line.
 """
 import argparse
 import ctypes
@@ -19,13 +19,15 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import model
 from evaluate import check_fit, evaluate, sparkline
 from idx_data import (Digits, FormatError, Parser, Progress, UsageError, add_data_arguments, choose,
-                      find_files, in_file, load_digits, mean_std, pick_device, run_script, say, set_threads, split, standardise)
+                      find_files, in_file, load_digits, mean_std, pick_device, run_script, say,
+                      set_threads, split, standardise)
 
 import numpy as np
 import torch
@@ -55,6 +57,7 @@ class Recipe:
     schedule: str = "constant"  # constant, step (× gamma every `step` epochs) or one-cycle
     step: int = 5
     gamma: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)  # how long Adam remembers gradients and their squares
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     augment: Augment = field(default_factory=Augment)
@@ -62,32 +65,47 @@ class Recipe:
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
 
+# The affine ranges in which a digit stays one that somebody might have written.
+AFFINE = Augment(degrees=10, shift=2, scale=0.1, shear=0.1)
+OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_decay=1e-4,
+             val_fraction=0.05, augment=AFFINE)
+
 RECIPES = {
-    "small": Recipe("the project's own: batch norm, affine augmentation, one-cycle", "small", batch_size=128,
-                    lr=0.01, schedule="one-cycle", weight_decay=1e-4, val_fraction=0.05,
-                    augment=Augment(degrees=10, shift=2, scale=0.1, shear=0.1)),
+    "small": replace(OWN, about="the default: batch norm, affine augmentation, one-cycle"),
+    "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=20),
+    "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=20),
+    "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30),
+    # A single epoch: little augmentation, for there is no time to learn by heart; a short memory of
+    # gradients, for they soon are out of date; label smoothing, so that the digits that are read
+    # right already leave the few steps to the others.
+    "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=256,
+                     lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1,
+                     augment=Augment(degrees=5, shift=1, scale=0.05, shear=0.05)),
+    "accurate": replace(OWN, about="as accurate as minutes allow", model="accurate", epochs=16,
+                        label_smoothing=0.1),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
-    "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256, lr=0.01,
-                      schedule="step", augment=Augment(degrees=15, crop=0.1)),
+    "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256,
+                      lr=0.01, schedule="step", augment=Augment(degrees=15, crop=0.1)),
     "baseline": Recipe("85% / 15% split, raw logits", "baseline", epochs=5, val_fraction=0.15),
     "lenet": Recipe("two-layer CNN on hand-read IDX files", "lenet"),
 }
 
 
 def recipe_table() -> str:
-    lines = [f"{'recipe':<10}{'parameters':>11}{'epochs':>8}{'batch':>7}{'lr':>8}  {'schedule':<10}about"]
+    lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
     for name, r in RECIPES.items():
-        lines.append(f"{name:<10}{model.parameters(model.build(r.model)):>11,}{r.epochs:>8}{r.batch_size:>7}"
-                     f"{r.lr:>8g}  {r.schedule:<10}{r.about}")
+        count = model.parameters(model.build(r.model))
+        lines.append(f"{name:<10}{count:>10,}{r.epochs:>8}{r.batch_size:>7}{r.lr:>8g}  "
+                     f"{r.schedule:<11}{r.about}")
     return "\n".join(lines)
 
 
 # --- Augmentation ---------------------------------------------------------------------------------
 
 def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
-    """`count` random affine matrices (count, 2, 3), each from an output pixel to the input pixel that
-    it is read from, in coordinates of -1 to 1 across the image, x before y."""
+    """`count` random affine matrices (count, 2, 3), each from an output pixel to the input pixel
+    that it is read from, in coordinates of -1 to 1 across the image, x before y."""
     device = generator.device
     u = torch.rand(count, 6, generator=generator, device=device) * 2 - 1  # each in -1 .. 1
     angle = u[:, 0] * math.radians(ranges.degrees)
@@ -103,10 +121,15 @@ def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> to
 
 
 def apply_affine(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """Transform (B, H, W) images by (B, 2, 3) matrices, bilinear, black outside. Returns float32."""
-    images = images.unsqueeze(1).float()  # (B, 1, H, W)
-    grid = F.affine_grid(matrices, images.shape, align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False).squeeze(1)
+    """(B, H, W) images transformed by (B, 2, 3) matrices: bilinear, black outside, float32."""
+    count, height, width = images.shape
+    x = (torch.arange(width, device=images.device) * 2 + 1) / width - 1  # centres of the pixels
+    y = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
+    ones = torch.ones(height * width, device=images.device)
+    pixels = torch.stack([x.repeat(height), y.repeat_interleave(width), ones])
+    # One matrix product for the whole batch; F.affine_grid makes B tiny ones, and is slower.
+    grid = (matrices.reshape(-1, 3) @ pixels).view(count, 2, height, width).permute(0, 2, 3, 1)
+    return F.grid_sample(images.unsqueeze(1).float(), grid, align_corners=False).squeeze(1)
 
 
 def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
@@ -117,12 +140,14 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 
 
 def sample_images(images: torch.Tensor, labels: torch.Tensor, ranges: Augment) -> torch.Tensor:
-    """The first image of each class (60 at the most) and three augmented versions of it, if there is
-    augmentation: (classes, 1 or 4, H, W) uint8, for evaluate.py to show. Its generator is its own."""
+    """The first image of each class (60 at the most) and three augmented versions of it, if there
+    is augmentation: (classes, 1 or 4, H, W) uint8, for evaluate.py to show. The random numbers are
+    its own: showing samples must not change a run."""
     generator = torch.Generator(images.device).manual_seed(0)
     firsts = [images[(labels == k).nonzero()[:1, 0]] for k in range(min(60, int(labels.max()) + 1))]
     plain = torch.cat([first if len(first) else torch.zeros_like(images[:1]) for first in firsts])
-    versions = [augment(plain, ranges, generator).round().byte() for _ in range(3)] if ranges != Augment() else []
+    count = 0 if ranges == Augment() else 3
+    versions = [augment(plain, ranges, generator).round().byte() for _ in range(count)]
     return torch.stack([plain, *versions], 1).cpu()
 
 
@@ -170,16 +195,18 @@ def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     else:
         try:
             flags = Path("/proc/cpuinfo").read_text()
-        except OSError:
+        except OSError:  # not Linux
             flags = ""
-        fast, why = device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags), "the processor"
+        fast = device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+        why = "the processor"
     return (torch.bfloat16, f"{why} has it in hardware") if fast else (
         torch.float32, f"{why} has no bfloat16 in hardware")
 
 
 def keep_freed_memory() -> None:
-    """Ask the C library (glibc) to keep freed memory instead of giving it back to the system. A step
-    frees and takes the same few hundred megabytes, and a third of its time went into page faults."""
+    """Ask the C library (glibc) to keep freed memory instead of giving it back to the system: each
+    step frees and takes the same few hundred megabytes, and page faults took a third of its time.
+    """
     try:
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -193,42 +220,46 @@ def keep_freed_memory() -> None:
 def check_finite(loss: float, step: int, recipe: Recipe, epoch: int, steps: int) -> None:
     """Stop when the loss is no longer a number: nothing that is learned after it is of any use."""
     if not math.isfinite(loss):
-        raise UsageError(f"the loss became {loss} at step {step + 1} of epoch {epoch + 1}, at a learning rate of "
-                         f"{learning_rate(recipe, epoch * steps + step, steps):.3g}; try --lr {recipe.lr / 10:.2g}")
+        lr = learning_rate(recipe, epoch * steps + step, steps)
+        raise UsageError(f"the loss became {loss} at step {step + 1} of epoch {epoch + 1}, at a "
+                         f"learning rate of {lr:.3g}; try --lr {recipe.lr / 10:.2g}")
 
 
-def train_epoch(net, optimiser, images, labels, recipe, epoch, generator, dtype) -> tuple[float, float]:
-    """Train on (N, H, W) uint8 images for one epoch, on the device where all of it lies. Returns the
-    mean loss and the accuracy over the epoch. Raises UsageError when the loss is no longer finite.
+def train_epoch(net, optimiser, images, labels, recipe: Recipe, epoch: int,
+                generator: torch.Generator, dtype: torch.dtype) -> tuple[float, float]:
+    """Train on (N, H, W) uint8 images for one epoch, on the device where all of it lies. Returns
+    the mean loss and the accuracy over the epoch. Raises UsageError for a loss that isn't finite.
 
-    No step waits for the device: losses stay there as tensors and are read at the end, and ten times
-    a second by the progress bar."""
+    No step waits for the device: losses stay there as tensors, and are read at the end, and ten
+    times a second for the progress bar."""
     net.train()
     count, device = len(labels), labels.device
     steps = math.ceil(count / recipe.batch_size)
     order = torch.randperm(count, generator=generator, device=device)
-    losses, right = torch.zeros(steps, device=device), torch.zeros((), dtype=torch.int64, device=device)
-    bar, looked = Progress(count, f"epoch {epoch + 1}/{recipe.epochs}", "images"), 0
-    for step, index in enumerate(order.split(recipe.batch_size)):  # the last batch may be short
-        lr = learning_rate(recipe, epoch * steps + step, steps)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-        x = standardise(augment(images[index], recipe.augment, generator), net.mean, net.std)
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits = net(x)
-        y = labels[index]
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses[step] = loss.detach()
-        right += (logits.argmax(1) == y).sum()
-        if bar.due() or step == steps - 1:
-            seen, looked = losses[looked : step + 1].tolist(), step + 1
-            for i, value in enumerate(seen, looked - len(seen)):
-                check_finite(value, i, recipe, epoch, steps)
-            bar.show(min(count, looked * recipe.batch_size), f" loss {sum(seen) / len(seen):.3f}")
-    bar.close()
+    losses = torch.zeros(steps, device=device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    looked = 0  # how many of the losses have been read so far
+    with closing(Progress(count, f"epoch {epoch + 1}/{recipe.epochs}", "images")) as bar:
+        for step, index in enumerate(order.split(recipe.batch_size)):  # the last batch may be short
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, epoch * steps + step, steps)
+            x = augment(images[index], recipe.augment, generator)  # (B, H, W)
+            x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
+            y = labels[index]
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                logits = net(x)  # (B, classes)
+            loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses[step] = loss.detach()
+            right += (logits.argmax(1) == y).sum()
+            if bar.due() or step == steps - 1:
+                recent, looked = losses[looked : step + 1].tolist(), step + 1
+                for i, value in enumerate(recent, looked - len(recent)):
+                    check_finite(value, i, recipe, epoch, steps)
+                bar.show(min(count, looked * recipe.batch_size),
+                         f" loss {sum(recent) / len(recent):.3f}")
     weights = torch.full((steps,), float(recipe.batch_size))
     weights[-1] = count - (steps - 1) * recipe.batch_size
     return (losses.cpu() @ weights / count).item(), right.item() / count
@@ -238,20 +269,23 @@ def check_count(recipe: Recipe, count: int) -> None:
     """Raise UsageError if `count` images are too few to be split, or to fill one batch."""
     training, _ = split(count, recipe.val_fraction, 0)
     if recipe.batch_size > len(training):
-        raise UsageError(f"--batch-size {recipe.batch_size} is more than the {len(training):,} training images")
+        raise UsageError(f"--batch-size {recipe.batch_size} is more than the {len(training):,} "
+                         "training images")
 
 
 def snapshot(net, optimiser, generator, stopping: EarlyStopping, seconds: list[float]) -> dict:
-    """All that going on with a run needs: weights, optimiser, random generators, early stopping, and
-    the history so far. The schedule needs nothing: it is a function of the step."""
+    """All that going on with a run needs: weights, optimiser, random generators, early stopping,
+    and the history so far. The schedule needs nothing: it is a function of the step."""
     random = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
     if generator.device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state()
     return {"weights": net.state_dict(), "optimiser": optimiser.state_dict(), "random": random,
-            "stopping": asdict(stopping), "history": net.history, "seconds": seconds, "run": net.run}
+            "stopping": asdict(stopping), "history": net.history, "seconds": seconds,
+            "run": net.run}
 
 
-def restore(state: dict, net, optimiser, generator, stopping: EarlyStopping, seconds: list[float]) -> None:
+def restore(state: dict, net, optimiser, generator, stopping: EarlyStopping,
+            seconds: list[float]) -> None:
     """Put everything back as `snapshot` found it. Raises FormatError if it does not fit."""
     try:
         net.load_state_dict(state["weights"])
@@ -264,29 +298,33 @@ def restore(state: dict, net, optimiser, generator, stopping: EarlyStopping, sec
         net.history, net.run = list(state["history"]), dict(state["run"])
         seconds += state["seconds"]
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise FormatError(f"expected the state of an interrupted run of this recipe, found another "
+        raise FormatError("expected the state of an interrupted run of this recipe, found another "
                           f"({type(error).__name__})") from None
 
 
 def check_same_run(state: dict, run: dict) -> None:
-    """Raise UsageError with the differences if the state is of a run with other settings or data."""
-    before = state.get("run", {})
-    before = {**before.get("settings", {}), "data": before.get("data")}
+    """Raise UsageError with the differences if the state is of a run with other settings."""
+    try:
+        before = {**state["run"]["settings"], "data": state["run"]["data"]}
+    except (KeyError, TypeError):
+        raise FormatError("expected the state of an interrupted run, found other data") from None
     now = {**run["settings"], "data": run["data"]}
-    differences = [f"{key} {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    differences = [f"{key} {before.get(key)}, now {now[key]}"
+                   for key in now if before.get(key) != now[key]]
     if differences:
         raise UsageError("--resume: the interrupted run had " + "; ".join(differences)
                          + ": give the same settings, or train anew without --resume")
 
 
-def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype: torch.dtype, out: Path,
-          run: dict, talk=sys.stdout, resume: bool = False) -> dict:
-    """Train one network. Its best epoch, by validation, is kept in the checkpoint `out`; and after each
-    epoch, all that going on would need in a file beside it. Returns the figures of the run, with the
-    test accuracy: the test set is read once, at the end, and chooses nothing.
+def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype: torch.dtype,
+          out: Path, run: dict, talk=sys.stdout, resume: bool = False) -> dict:
+    """Train one network. Its best epoch, by validation, is kept in the checkpoint `out`; and after
+    each epoch, all that going on would need in a file beside it. Returns the figures of the run,
+    with the test accuracy: the test set is read once, at the end, and chooses nothing.
 
-    run: what makes the model (settings, data, ...), for the checkpoint; talk: where rows are printed.
-    Raises UsageError for settings that cannot work, FormatError for a state that can't be resumed."""
+    run: what makes the model (settings, data, ...), for the checkpoint; talk: where rows go.
+    Raises UsageError for settings that can't work, FormatError for a state that can't be resumed.
+    """
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)  # for the order and the augmentation
     check_count(recipe, len(digits.train_labels))
@@ -297,7 +335,8 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
     net = model.build(recipe.model, digits.classes).to(device)
     net.mean, net.std = mean_std(digits.train_images)
     net.run = run
-    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=recipe.weight_decay, fused=device.type != "mps")
+    optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
+                                  weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
     stopping, seconds = EarlyStopping(recipe.patience), []
     keep = Path(f"{out}.resume")
     if resume and keep.exists():
@@ -305,18 +344,21 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
             state = model.read_torch(keep)
             check_same_run(state, run)
             restore(state, net, optimiser, generator, stopping, seconds)
+    elif keep.exists():
+        say(f"{keep} holds an interrupted run; --resume would have gone on with it", sys.stderr)
     history, steps = net.history, math.ceil(len(labels) / recipe.batch_size)
 
     while len(history) < recipe.epochs and not stopping.stop:
         started = time.perf_counter()
-        loss, accuracy = train_epoch(net, optimiser, images, labels, recipe, len(history), generator, dtype)
+        loss, accuracy = train_epoch(net, optimiser, images, labels, recipe, len(history),
+                                     generator, dtype)
         seconds.append(time.perf_counter() - started)
         val = evaluate(net, val_images, val_labels)
         check_finite(val.loss, steps - 1, recipe, len(history), steps)
         better = stopping.better(val.accuracy, val.loss)
-        history.append({"epoch": len(history) + 1, "lr": optimiser.param_groups[0]["lr"], "train_loss": loss,
-                        "train_accuracy": accuracy, "val_loss": val.loss, "val_accuracy": val.accuracy,
-                        "best": better})
+        history.append({"epoch": len(history) + 1, "lr": optimiser.param_groups[0]["lr"],
+                        "train_loss": loss, "train_accuracy": accuracy,
+                        "val_loss": val.loss, "val_accuracy": val.accuracy, "best": better})
         say(epoch_row(history[-1], seconds[-1], len(labels)), talk)
         if better:
             model.save(net, out)
@@ -326,18 +368,20 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
     test = evaluate(best, digits.test_images.to(device), digits.test_labels.to(device))
     best_epoch = max(row["epoch"] for row in history if row["best"])
     result = {"epochs": len(history), "best_epoch": best_epoch, "test_accuracy": test.accuracy,
-              "val_accuracy": history[best_epoch - 1]["val_accuracy"], "train_seconds": sum(seconds)}
+              "val_accuracy": history[best_epoch - 1]["val_accuracy"],
+              "train_seconds": sum(seconds)}
     shown = sample_images(images, labels, recipe.augment)
     best.history, best.run = history, {**net.run, "result": result, "samples": shown}
     model.save(best, out)
     keep.unlink()
     accuracies = [row["val_accuracy"] for row in history]
-    say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies, talk)} {max(accuracies):.2%}", talk)
+    say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies, talk)} "
+        f"{max(accuracies):.2%}", talk)
     return result
 
 
 def finished(out: Path, run: dict) -> dict | None:
-    """The result in the checkpoint, if it is that of the same run and the run has reached its end."""
+    """The result in the checkpoint, if it is that of the same run, which has reached its end."""
     made = model.load(out).run if out.exists() else {}
     same = all(made.get(key) == run[key] for key in ("settings", "data"))
     return made.get("result") if same else None
@@ -346,60 +390,69 @@ def finished(out: Path, run: dict) -> dict | None:
 # --- At the command line --------------------------------------------------------------------------
 
 def epoch_row(row: dict | None, seconds: float = 0, count: int = 0) -> str:
-    """A row of the table that a run prints, or its head; in a narrow terminal without the training part."""
-    best = " *" if row and row["best"] else ""
-    columns = [("epoch", 5, "{epoch}"), ("lr", 9, "{lr:.2g}"), ("train loss", 12, "{train_loss:.4f}"),
-               ("accuracy", 10, "{train_accuracy:.2%}"), ("val loss", 10, "{val_loss:.4f}"),
-               ("accuracy", 10, "{val_accuracy:.2%}"), ("s", 7, f"{seconds:.1f}"),
-               ("images/s", 10, f"{count / max(seconds, 1e-9):,.0f}")]
+    """A row of the table that a run prints, or its head; without the training part where the
+    terminal is narrow."""
+    columns = [("epoch", 5, "{epoch}"), ("lr", 9, "{lr:.2g}"),
+               ("train loss", 12, "{train_loss:.4f}"), ("accuracy", 10, "{train_accuracy:.2%}"),
+               ("val loss", 10, "{val_loss:.4f}"), ("accuracy", 10, "{val_accuracy:.2%}"),
+               ("s", 7, f"{seconds:.1f}"), ("images/s", 10, f"{count / max(seconds, 1e-9):,.0f}")]
     if shutil.get_terminal_size().columns < 78:
         columns = [columns[i] for i in (0, 4, 5, 6)]
-    return "".join(f"{form.format(**row) if row else name:>{width}}" for name, width, form in columns) + best
+    cells = [f"{form.format(**row) if row else name:>{width}}" for name, width, form in columns]
+    return "".join(cells) + " *" * bool(row and row["best"])
 
 
 def make_parser() -> Parser:
-    parser = Parser("Train a digit classifier; the best epoch by validation is kept in a checkpoint.")
+    parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
     add_data_arguments(parser)
     parser.add_argument("--recipe", default="small", help="recipe to train by (see --list)")
     parser.add_argument("--list", action="store_true", help="print the recipes and stop")
     # Without one of these, the recipe's own value is taken.
     own = {"default": argparse.SUPPRESS, "metavar": "N"}
-    parser.add_argument("--epochs", type=int, help="passes over the training images (recipe's own)", **own)
-    parser.add_argument("--batch-size", type=int, help="images a step (recipe's own)", **own)
-    parser.add_argument("--lr", type=float, help="highest learning rate (recipe's own)", **own)
-    parser.add_argument("--val-fraction", type=float,
-                        help="fraction of the training images held out to choose the epoch (recipe's own)", **own)
-    parser.add_argument("--patience", type=int,
-                        help="epochs without a better one before it stops, 0: never (recipe's own)", **own)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
+    parser.add_argument("--epochs", type=int, **own,
+                        help="passes over the training images (default: the recipe's)")
+    parser.add_argument("--batch-size", type=int, **own,
+                        help="images a step (default: the recipe's)")
+    parser.add_argument("--lr", type=float, **own,
+                        help="highest learning rate of the schedule (default: the recipe's)")
+    parser.add_argument("--val-fraction", type=float, **own, help="fraction of the training images "
+                        "held out to choose the epoch (default: the recipe's)")
+    parser.add_argument("--patience", type=int, **own, help="epochs without a better one before it "
+                        "stops early, 0: never (default: the recipe's)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="train N times, with seeds from --seed on")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--out", default="model.pt", metavar="FILE",
                         help="checkpoint to write; with --seeds, the seed is added to its name")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that was interrupted")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a seed to standard output")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run that was interrupted")
+    parser.add_argument("--json", action="store_true",
+                        help="print one JSON object a seed to standard output")
     return parser
 
 
-def train_or_explain(recipe, digits, seed, device, dtype, out, run, talk, resume) -> dict:
-    """`train`; an interruption says how to go on, and a lack of memory which batch size to try."""
+@contextmanager
+def explained(recipe: Recipe, device: torch.device, out: Path):
+    """An interruption says how to go on, and a lack of memory which batch size to try."""
     try:
-        return train(recipe, digits, seed, device, dtype, out, run, talk, resume)
+        yield
     except KeyboardInterrupt:
-        saved = Path(f"{out}.resume").exists()
-        raise KeyboardInterrupt(f"the best model so far is in {out}; go on with the same command and --resume"
-                                if saved else "no epoch was finished, so nothing was saved") from None
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "memory" not in str(error):
+        raise KeyboardInterrupt(
+            f"the best model so far is in {out}; go on with the same command and --resume"
+            if Path(f"{out}.resume").exists() else "no epoch was finished, so nothing was saved"
+        ) from None
+    except (MemoryError, RuntimeError) as error:
+        lack = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error)
+        if not lack:
             raise
         raise UsageError(f"{device} ran out of memory at a batch of {recipe.batch_size} images; "
                          f"try --batch-size {max(1, recipe.batch_size // 2)}") from None
 
 
 def check_options(options: argparse.Namespace) -> Recipe:
-    """The recipe with the settings given in its place. Raises UsageError for one out of its range."""
+    """The recipe, with the settings that are given. Raises UsageError for one out of its range."""
     recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
@@ -412,7 +465,7 @@ def check_options(options: argparse.Namespace) -> Recipe:
             ("seed", 0 <= options.seed < 2**63, "from 0 to 2^63 - 1"),
             ("seeds", options.seeds >= 1, "at least 1")):
         if not good:
-            found = {**asdict(recipe), "seed": options.seed, "seeds": options.seeds}[name.replace("-", "_")]
+            found = {**asdict(recipe), **vars(options)}[name.replace("-", "_")]
             raise UsageError(f"--{name} must be {what}, not {found}")
     out = Path(options.out)
     if out.is_dir():
@@ -420,9 +473,19 @@ def check_options(options: argparse.Namespace) -> Recipe:
     out.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(out.parent, os.W_OK):
         raise UsageError(f"--out {out}: its folder cannot be written to; choose another place")
-    if not find_files(Path(options.data)):  # MNIST will be downloaded: see before that whether it fits
+    if not find_files(Path(options.data)):  # MNIST's count, before it is downloaded
         check_count(recipe, 60_000)
     return recipe
+
+
+def describe_run(options, arguments, recipe, seed, device, precision, digits) -> dict:
+    """What makes a model, for its checkpoint."""
+    return {"recipe": options.recipe, "command": "python train.py " + shlex.join(arguments),
+            "settings": {**asdict(recipe), "seed": seed, "device": device.type,
+                         "precision": precision, "threads": torch.get_num_threads()},
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
+                         "numpy": np.__version__},
+            "machine": f"{platform.system()} {platform.machine()}", "data": digits.hashes()}
 
 
 def main(arguments: list[str]) -> int:
@@ -433,6 +496,7 @@ def main(arguments: list[str]) -> int:
     recipe = check_options(options)
     device = pick_device(options.device)
     dtype, why = pick_precision(options.precision, device)
+    precision = str(dtype).removeprefix("torch.")
     set_threads()
     keep_freed_memory()
     talk = sys.stderr if options.json else sys.stdout
@@ -441,38 +505,39 @@ def main(arguments: list[str]) -> int:
     check_fit(digits)
     load_seconds = time.perf_counter() - started
     count = model.parameters(model.build(recipe.model, digits.classes))
-    precision = str(dtype).removeprefix("torch.")
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", talk)
-    say(f"device {device}, {torch.get_num_threads()} threads, {precision} ({why})", talk)
+    say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", talk)
     results = []
     for seed in range(options.seed, options.seed + options.seeds):
         started = time.perf_counter()
         out = Path(options.out)
         if options.seeds > 1:
             out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
-        run = {"recipe": options.recipe, "command": "python train.py " + shlex.join(arguments),
-               "settings": {**asdict(recipe), "seed": seed, "device": device.type, "precision": precision,
-                            "threads": torch.get_num_threads()},
-               "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
-                            "numpy": np.__version__},
-               "machine": f"{platform.system()} {platform.machine()}", "data": digits.hashes()}
-        say(f"seed {seed}; * marks the best epoch so far, by validation\n{epoch_row(None)}", talk)
+        run = describe_run(options, arguments, recipe, seed, device, precision, digits)
         result = finished(out, run) if options.resume else None
         if result:
             say(f"{out}: this run has reached its end already", sys.stderr)
         else:
-            result = train_or_explain(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
+            say(f"seed {seed}; * marks the best epoch so far, by validation", talk)
+            say(epoch_row(None), talk)
+            with explained(recipe, device, out):
+                result = train(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
         results.append(result)
-        say(f"best epoch {result['best_epoch']} by validation ({result['val_accuracy']:.2%}), saved in {out}", talk)
-        say(f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of training", talk)
+        say(f"best epoch {result['best_epoch']}, validation {result['val_accuracy']:.2%}, "
+            f"saved in {out}", talk)
+        say(f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
+            "training", talk)
         if options.json:
-            say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count, "seed": seed,
-                            **result, "load_seconds": load_seconds, "checkpoint": str(out),
+            say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
+                            "seed": seed, **result, "checkpoint": str(out),
+                            "load_seconds": load_seconds,
                             "total_seconds": load_seconds + time.perf_counter() - started}))
     if len(results) > 1:
-        accuracy, seconds = ([r[key] for r in results] for key in ("test_accuracy", "train_seconds"))
-        say(f"{len(results)} seeds: test accuracy {np.mean(accuracy):.2%} ± {np.std(accuracy, ddof=1):.2%}, "
-            f"{np.mean(seconds):.1f} ± {np.std(seconds, ddof=1):.1f} s of training", talk)
+        accuracy, seconds = (np.array([result[key] for result in results])
+                             for key in ("test_accuracy", "train_seconds"))
+        say(f"{len(results)} seeds: test accuracy {accuracy.mean():.2%} ± "
+            f"{accuracy.std(ddof=1):.2%}, {seconds.mean():.1f} ± {seconds.std(ddof=1):.1f} s of "
+            "training", talk)
     return 0
 
 
