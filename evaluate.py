@@ -22,15 +22,15 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import model
+from idx_data import (Digits, Parser, UsageError, add_data_arguments, choose, load_digits,
+                      pick_device, plain, png_bytes, run_script, say, set_threads, split,
+                      standardise, write_whole)
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-import model
-from idx_data import (Digits, Parser, UsageError, add_data_arguments, choose, load_digits,
-                      pick_device, png_bytes, run_script, say, set_threads, split, standardise,
-                      write_whole)
 
 SPLITS = ("test", "val", "train")
 # Test images of MNIST whose labels reviewers judge wrong (Northcutt, Athalye and Mueller,
@@ -87,7 +87,7 @@ class Result:
 
     @property
     def accuracy(self) -> float:
-        return 1 - self.errors / len(self.labels)
+        return (len(self.labels) - self.errors) / len(self.labels)
 
     @property
     def noise(self) -> float:
@@ -151,11 +151,6 @@ def confusions(confusion: torch.Tensor, count: int) -> list[tuple[int, int, int]
 # --- Tables, and text for those who read ----------------------------------------------------------
 # A table is a list of rows of cells; the first row names the columns. Terminal and page share them.
 
-def plain(words) -> str:
-    """Text without control characters: a checkpoint's must not steer a terminal or break XML."""
-    return "".join(c if c.isprintable() else "?" for c in str(words))
-
-
 def figure_table(result: Result) -> list[list[str]]:
     return [["images", f"{len(result.labels):,}"], ["errors", f"{result.errors:,}"],
             ["accuracy", f"{result.accuracy:.2%} ± {result.noise:.2%}"],
@@ -199,10 +194,11 @@ def run_tables(net: model.Network) -> dict[str, list[list[str]]]:
     weights."""
     tables = {}
 
-    def add(caption: str, name: str, value) -> None:
-        if isinstance(value, dict):
+    def add(caption: str, name: str, value, depth: int = 0) -> None:
+        if isinstance(value, dict) and depth < 4:
             for key in value:
-                add(caption, f"{name} {key}" if name == "augment" else str(key), value[key])
+                longer = f"{name} {key}" if name == "augment" else str(key)
+                add(caption, longer, value[key], depth + 1)
         elif not isinstance(value, torch.Tensor):  # the sample images have a picture of their own
             if isinstance(value, float):
                 value = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.6g}"
@@ -773,7 +769,9 @@ def learned_from(run: dict) -> tuple:
     """What decides which images a model saw: fraction held out and seed, None where unknown."""
     settings = run.get("settings")
     settings = settings if isinstance(settings, dict) else {}
-    return settings.get("val_fraction"), settings.get("seed")
+    fraction, seed = settings.get("val_fraction"), settings.get("seed")
+    known = type(fraction) is float and type(seed) is int and 0 <= seed < 2**63
+    return (fraction, seed) if known else (None, None)
 
 
 def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -790,14 +788,15 @@ def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torc
     return digits.train_images[index], digits.train_labels[index]
 
 
-def check_fit(digits: Digits, classes: int = 1000) -> None:
+def check_fit(digits: Digits, folder: str, classes: int = 1000) -> None:
     """Raise UsageError if the data set is not of the size or the classes that the networks take."""
     size = tuple(digits.train_images.shape[1:])
     if size != (model.SIZE, model.SIZE):
-        raise UsageError(f"the networks take images of {model.SIZE} × {model.SIZE} pixels, this "
-                         f"data set has {size[0]} × {size[1]}; resize it first")
+        raise UsageError(f"the networks take images of {model.SIZE} × {model.SIZE} pixels, those "
+                         f"in {folder} have {size[0]} × {size[1]}; resize them first")
     if digits.classes > classes:
-        raise UsageError(f"the model knows {classes} classes, the data set has {digits.classes}")
+        raise UsageError(f"the model knows {classes} classes, {folder} has {digits.classes}; "
+                         "train a model on it")
 
 
 def check_together(names: list[str], nets: list[model.Network], split_name: str) -> None:
@@ -880,7 +879,7 @@ def main(arguments: list[str]) -> int:
     nets = [model.load(name, device, getattr(options, "model", None)) for name in names]
     check_together(names, nets, options.split)
     digits = load_digits(options.data, mirror=options.mirror)
-    check_fit(digits, nets[0].classes)
+    check_fit(digits, options.data, nets[0].classes)
     images, labels = (part.to(device) for part in pick_split(digits, options.split, nets[0].run))
     results = [evaluate(net, images, labels, tta=options.tta) for net in nets]
     if len(nets) > 1:

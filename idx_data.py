@@ -17,7 +17,6 @@ import http.client
 import io
 import math
 import os
-import shutil
 import signal
 import stat
 import struct
@@ -97,7 +96,9 @@ def kind_of(head: bytes) -> str:
 def write_whole(path, write) -> None:
     """Write a file so that it is there whole or not at all: `write(file)` fills a temporary file
     beside it, which is flushed to the disk and then renamed."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays, what it points to is replaced
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: expected the name of a file, found a folder or a device")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -519,14 +520,14 @@ def read_netpbm(data: bytes) -> np.ndarray:
     count = width * height * channels
     if kind <= 3:  # numbers as text; P1 needs no space between its digits
         text = b"".join(line.split(b"#")[0] + b" " for line in data[position:].split(b"\n"))
-        words = list(b"".join(text.split())) if kind == 1 else text.split()[:count]
-        try:
-            if kind == 1:
-                samples = np.array(words[:count], np.int64) - ord("0")
-            else:
-                samples = np.array([int(word[:6]) for word in words], np.int64)
-        except ValueError:
-            raise FormatError("expected numbers as the pixels of a plain Netpbm file") from None
+        words = text.split()[:count]
+        if kind == 1:
+            digits = np.frombuffer(b"".join(text.split()), np.uint8)
+            samples = digits[:count].astype(np.int64) - ord("0")
+        elif all(word.isdigit() for word in words):
+            samples = np.array([int(word.lstrip(b"0")[:6] or b"0") for word in words], np.int64)
+        else:
+            raise FormatError("expected numbers as the pixels of a plain Netpbm file")
     elif kind == 4:
         length = -(-width // 8)
         bits = np.frombuffer(data[position + 1 : position + 1 + height * length], np.uint8)
@@ -904,21 +905,30 @@ class Progress:
             return
         rate = done / max(1e-9, time.monotonic() - self.started)
         text = f"{self.label} {done / self.scale:,.0f}"
+        width = self.width()
         if self.total:
             text += f"/{self.total / self.scale:,.0f}"
             left = (self.total - done) / max(rate, 1e-9)
-            note += f"  {rate / self.scale:,.0f} {self.unit}/s  {left:.0f} s left"
-        width = shutil.get_terminal_size().columns - 1
+            for more in (f"  {left:.0f} s left", f"  {rate / self.scale:,.0f} {self.unit}/s"):
+                if len(text) + len(note) + len(more) < width:  # in a narrow terminal, the first
+                    note += more
         bar = max(0, min(24, width - len(text) - len(note) - 4))
         if self.total and bar >= 5:
             full = round(bar * done / self.total)
             text += " [" + "#" * full + "." * (bar - full) + "]"
         print(f"\r{(text + ' ' + note)[:width]:{width}}", end="", file=sys.stderr, flush=True)
 
+    @staticmethod
+    def width() -> int:
+        """The columns of the terminal that stderr is, less one, so that the line never wraps."""
+        try:
+            return (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+        except OSError:
+            return 79
+
     def close(self) -> None:
         if self.on:
-            blank = " " * (shutil.get_terminal_size().columns - 1)
-            print(f"\r{blank}\r", end="", file=sys.stderr, flush=True)
+            print(f"\r{' ' * self.width()}\r", end="", file=sys.stderr, flush=True)
 
     def __enter__(self):
         return self
@@ -971,6 +981,11 @@ def set_threads() -> None:
         torch.set_num_threads(min(len(allowed(0)) if allowed else os.cpu_count() or 1, 4))
 
 
+def plain(words, keep: str = "") -> str:
+    """Text without control characters: those in a name must not steer a terminal or forge lines."""
+    return "".join(c if c.isprintable() or c in keep else "?" for c in str(words))
+
+
 ADVICE = {errno.ENOSPC: "; free some space and run it again", errno.ENOENT: "; check the name",
           errno.EISDIR: "; expected a file", errno.ENOTDIR: "; expected a folder",
           errno.EACCES: "; choose another place", errno.EROFS: "; choose another place"}
@@ -993,9 +1008,10 @@ def run_script(main) -> None:
         text = str(error)
         if isinstance(error, OSError) and error.strerror and error.filename:
             text = f"{error.filename}: {error.strerror}{ADVICE.get(error.errno, '')}"
-        say(f"error: {text}", sys.stderr)
+        say(f"error: {plain(text, keep=chr(10))}", sys.stderr)
         status = 2
     except KeyboardInterrupt as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the first
         say("interrupted" + "".join(f"; {word}" for word in stopped.args), sys.stderr)
         status = 130
     sys.exit(status)

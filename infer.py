@@ -19,9 +19,9 @@ from pathlib import Path
 
 import model
 from evaluate import predict
-from idx_data import (FormatError, Parser, UsageError, luminance, pick_device, pictures_in,
-                      read_file, read_idx, read_picture, run_script, say, set_threads, shape_text,
-                      write_png)
+from idx_data import (FormatError, Parser, UsageError, in_file, luminance, pick_device,
+                      pictures_in, plain, read_file, read_idx, read_picture, run_script, say,
+                      set_threads, shape_text, write_png)
 
 import numpy as np
 import torch
@@ -403,7 +403,7 @@ class Answer:
 
     @property
     def name(self) -> str:
-        return self.image if self.index is None else f"{self.image}[{self.index}]"
+        return plain(self.image if self.index is None else f"{self.image}[{self.index}]")
 
     def best(self, count: int) -> list[int]:
         """The most probable classes, the best first."""
@@ -414,8 +414,11 @@ def pictures(path: str, index: list[int] | None) -> list:
     """The pictures at a path: a list of (path, index in an IDX file or None, a function that reads
     (H, W, 4) uint8 RGBA). Raises FormatError, OSError or UsageError."""
     if path == "-":
-        return [(path, None, lambda: read_picture(sys.stdin.buffer.read()))]
+        data = sys.stdin.buffer.read(1 << 30) if sys.stdin else b""
+        return [(path, None, lambda: read_picture(data))]
     if Path(path).is_dir():
+        if index is not None:
+            raise UsageError(f"--index is for IDX files; {path} is a folder")
         files = pictures_in(Path(path))
         if not files:
             raise FormatError("expected pictures in this folder, found none")
@@ -427,7 +430,7 @@ def pictures(path: str, index: list[int] | None) -> list:
             raise UsageError(f"--index is for IDX files; {path} is another file")
         return [(path, None, lambda: read_picture(data))]
     images = read_idx(path)
-    if images.ndim != 3 or images.dtype != np.uint8:
+    if images.ndim != 3 or images.dtype != np.uint8 or not images.size:
         raise FormatError("expected images, three dimensions of unsigned bytes, "
                           f"found {shape_text(images.shape)} of {images.dtype}")
     for i in index or []:
@@ -576,8 +579,6 @@ def main(arguments: list[str]) -> int:
     checkpoint = getattr(options, "checkpoint", None) or find_checkpoint()
     net = model.load(checkpoint, device, getattr(options, "model", None))
     say(f"checkpoint {checkpoint}", sys.stderr)
-    if hasattr(options, "save_steps"):
-        write_png(options.save_steps, steps(pictures(options.images[0], index)[0][2]()))
     seen, failed, width = [], False, 0
     for batch in batches(read_all(options.images, index)):
         classify(net, batch, device)
@@ -591,6 +592,9 @@ def main(arguments: list[str]) -> int:
             if options.show and not answer.error:
                 stream = sys.stderr if options.json else sys.stdout
                 say(as_text(answer, stream.encoding), stream)
+    if hasattr(options, "save_steps"):
+        with in_file(options.images[0]):
+            write_png(options.save_steps, steps(pictures(options.images[0], index)[0][2]()))
     if hasattr(options, "save_seen"):
         write_png(options.save_seen, contact_sheet(seen))
     return int(failed)

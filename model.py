@@ -100,8 +100,9 @@ def head(channels: int, grid: int, classes: int) -> list[nn.Module]:
 # Sides in pixels are 28 -> 26 -> 24, pooled to 12 -> 10 -> 8, pooled to 4, where nothing is padded.
 
 def small(classes: int) -> list[nn.Module]:
-    return [*block(1, 16), *block(16, 16, pool=True), *separable(16, 32),
-            *separable(32, 48, pool=True), *block(48, 40), *head(40, 2, classes)]
+    return [*block(1, 16, padding=1), *block(16, 16, padding=1, pool=True),
+            *block(16, 24, padding=1), *block(24, 32, padding=1, pool=True),
+            *block(32, 32), *head(32, 5, classes)]
 
 
 def tiny10k(classes: int) -> list[nn.Module]:
@@ -219,7 +220,7 @@ def load(path, device="cpu", name: str | None = None) -> Network:
     content = read_torch(path)
     with in_file(path):
         if "weights" in content and "format" in content:
-            if content["format"] != FORMAT:
+            if type(content["format"]) is not int or content["format"] != FORMAT:
                 raise FormatError(
                     f"expected checkpoint format {FORMAT}, found {content['format']!r}; "
                     "train it again, or use the version of the project that wrote it")
@@ -282,6 +283,8 @@ def _from_state_dict(content: dict, name: str) -> Network:
     """Other scripts name their layers otherwise: tensors are matched in order, and by shape."""
     tensors = list(content.values())
     classes = tensors[-1].shape[0] if tensors and getattr(tensors[-1], "ndim", 0) == 1 else 10
+    if not 1 <= classes <= 1000:
+        raise FormatError(f"expected 1 to 1000 classes, found {classes}")
     net = build(name, classes)
     names = list(net.state_dict())
     if len(names) != len(tensors):
@@ -291,21 +294,28 @@ def _from_state_dict(content: dict, name: str) -> Network:
     return net
 
 
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
 def put_weights(net: Network, weights: dict) -> None:
     """Copy `weights` into the network, after a look at every name, shape, type and value."""
     for name, own in (wanted := net.state_dict()).items():
         if name not in weights:
             raise FormatError(f"the network {net.name} lacks tensor {name!r} in this file")
         tensor, shape = weights[name], tuple(own.shape)
-        if not isinstance(tensor, torch.Tensor) or tuple(tensor.shape) != shape:
-            found = tuple(tensor.shape) if torch.is_tensor(tensor) else type(tensor).__name__
+        plain = (isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+                 and tensor.device.type != "meta" and not tensor.is_nested)
+        if not plain or tuple(tensor.shape) != shape:
+            found = tuple(tensor.shape) if plain else f"a {type(tensor).__name__} of another kind"
             raise FormatError(f"expected {name} of shape {shape} for the network {net.name}, "
                               f"found {found}")
-        if (tensor.layout != torch.strided
-                or tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex()):
+        kinds = FLOATS if own.is_floating_point() else (torch.int64,)
+        if tensor.dtype not in kinds:
             raise FormatError(f"expected {name} to be {own.dtype}, found {tensor.dtype}")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not tensor.to(own.dtype).isfinite().all():
             raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise FormatError(f"expected variances, found a negative number in {name}")
     for name in weights:
         if name not in wanted:
             raise FormatError(f"the network {net.name} has no tensor {name!r}, this file has")

@@ -1637,7 +1637,7 @@ class ReportCommand(unittest.TestCase):
         self.assertIn("(15)", picture)
 
 
-# --- From a picture to a digit ---------------------------------------------------------------------
+# --- From a picture to a digit --------------------------------------------------------------------
 
 def seven(side=200, stroke=8):
     """A seven, (side, side) float32, 1 where there is ink: a bar, and a slanting stroke."""
@@ -2081,7 +2081,7 @@ class TestInterrupted(TestCase):
                    cwd=self.folder, check=2)
         self.assertRegex(done.stderr,
                          r"error: the loss became (nan|inf) at step \d+ of epoch 1, at a learning "
-                                      r"rate of 1e\+30; try --lr 1e\+29\n$")
+                                      r"rate of 1e\+30; try --lr 0\.01\n$")
         self.assertEqual((self.folder / "model.pt").read_bytes(), before)
 
 

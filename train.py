@@ -221,7 +221,7 @@ def check_finite(loss: float, step: int, recipe: Recipe, epoch: int, steps: int)
     if not math.isfinite(loss):
         lr = learning_rate(recipe, epoch * steps + step, steps)
         raise UsageError(f"the loss became {loss} at step {step + 1} of epoch {epoch + 1}, at a "
-                         f"learning rate of {lr:.3g}; try --lr {recipe.lr / 10:.2g}")
+                         f"learning rate of {lr:.3g}; try --lr {min(recipe.lr / 10, 0.01):.2g}")
 
 
 def train_epoch(net, optimiser, images, labels, recipe: Recipe, epoch: int,
@@ -272,46 +272,59 @@ def check_count(recipe: Recipe, count: int) -> None:
                          "training images")
 
 
-def snapshot(net, optimiser, generator, stopping: EarlyStopping, seconds: list[float]) -> dict:
-    """All that going on with a run needs: weights, optimiser, random generators, early stopping,
-    and the history so far. The schedule needs nothing: it is a function of the step."""
+def snapshot(net, best: dict, optimiser, generator, stopping: EarlyStopping,
+             seconds: list[float]) -> dict:
+    """All that going on with a run needs: weights, the best ones, optimiser, random generators,
+    early stopping, and the history so far. The schedule is a function of the step."""
     random = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
     if generator.device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state()
-    return {"weights": net.state_dict(), "optimiser": optimiser.state_dict(), "random": random,
-            "stopping": asdict(stopping), "history": net.history, "seconds": seconds,
-            "run": net.run}
+    return {"weights": net.state_dict(), "best": best, "optimiser": optimiser.state_dict(),
+            "random": random, "stopping": asdict(stopping), "history": net.history,
+            "seconds": seconds, "run": net.run}
 
 
-def restore(state: dict, net, optimiser, generator, stopping: EarlyStopping,
+ROW = {"epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"}
+
+
+def restore(state: dict, net, best: dict, optimiser, generator, stopping: EarlyStopping,
             seconds: list[float]) -> None:
     """Put everything back as `snapshot` found it. Raises FormatError if it does not fit."""
     try:
-        net.load_state_dict(state["weights"])
+        model.put_weights(net, state["best"])
+        best.update(state["best"])
+        model.put_weights(net, state["weights"])
         optimiser.load_state_dict(state["optimiser"])
+        for weights in net.parameters():  # the fused optimiser trusts the shapes
+            if any(optimiser.state[weights][name].shape != weights.shape
+                   for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("a shape of the optimiser's")
         generator.set_state(state["random"]["generator"])
         torch.set_rng_state(state["random"]["torch"])
         if generator.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"])
-        stopping.best, stopping.waited = state["stopping"]["best"], int(state["stopping"]["waited"])
-        net.history, net.run = list(state["history"]), dict(state["run"])
-        seconds += state["seconds"]
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        accuracy, loss = map(float, state["stopping"]["best"])
+        stopping.best, stopping.waited = (accuracy, loss), int(state["stopping"]["waited"])
+        if not state["history"] or any(set(row) != ROW for row in state["history"]):
+            raise ValueError("a row of the history")
+        seconds += map(float, state["seconds"])
+        net.history, net.run = list(state["history"]), state["run"]
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise FormatError("expected the state of an interrupted run of this recipe, found another "
-                          f"({type(error).__name__})") from None
+                          f"({error})") from None
 
 
-def check_same_run(state: dict, run: dict) -> None:
-    """Raise UsageError with the differences if the state is of a run with other settings."""
-    try:
-        before = {**state["run"]["settings"], "data": state["run"]["data"]}
-    except (KeyError, TypeError):
-        raise FormatError("expected the state of an interrupted run, found other data") from None
-    now = {**run["settings"], "data": run["data"]}
+def check_same_run(made: dict, run: dict) -> None:
+    """Raise UsageError with the differences if the run `made` had other settings or other data."""
+    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
+        raise FormatError("expected the state of an interrupted run, found other data")
+    before, now = made["settings"], run["settings"]
     differences = [f"{key} {before.get(key)}, now {now[key]}"
-                   for key in now if before.get(key) != now[key]]
+                   for key in now if key != "about" and before.get(key) != now[key]]
+    if made.get("data") != run["data"]:
+        differences.append("other data")
     if differences:
-        raise UsageError("--resume: the interrupted run had " + "; ".join(differences)
+        raise UsageError("--resume: the earlier run had " + "; ".join(differences)
                          + ": give the same settings, or train anew without --resume")
 
 
@@ -336,13 +349,15 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
     net.run = run
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
-    stopping, seconds = EarlyStopping(recipe.patience), []
+    best, stopping, seconds = {}, EarlyStopping(recipe.patience), []
     keep = Path(f"{out}.resume")
     if resume and keep.exists():
         with in_file(keep, "; train anew without --resume"):
             state = model.read_torch(keep)
-            check_same_run(state, run)
-            restore(state, net, optimiser, generator, stopping, seconds)
+            check_same_run(state.get("run"), run)
+            restore(state, net, best, optimiser, generator, stopping, seconds)
+    elif resume:
+        say(f"there is no {keep} to go on from: training from the start", sys.stderr)
     elif keep.exists():
         say(f"{keep} holds an interrupted run; --resume would have gone on with it", sys.stderr)
     history, steps = net.history, math.ceil(len(labels) / recipe.batch_size)
@@ -358,20 +373,21 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
         history.append({"epoch": len(history) + 1, "lr": optimiser.param_groups[0]["lr"],
                         "train_loss": loss, "train_accuracy": accuracy,
                         "val_loss": val.loss, "val_accuracy": val.accuracy, "best": better})
-        say(epoch_row(history[-1], seconds[-1], len(labels)), talk)
         if better:
+            best.update({name: weights.clone() for name, weights in net.state_dict().items()})
             model.save(net, out)
-        model.save_torch(snapshot(net, optimiser, generator, stopping, seconds), keep)
+        model.save_torch(snapshot(net, best, optimiser, generator, stopping, seconds), keep)
+        say(epoch_row(history[-1], seconds[-1], len(labels)), talk)
 
-    best = model.load(out, device)
-    test = evaluate(best, digits.test_images.to(device), digits.test_labels.to(device))
+    net.load_state_dict(best)
+    test = evaluate(net, digits.test_images.to(device), digits.test_labels.to(device))
     best_epoch = max(row["epoch"] for row in history if row["best"])
     result = {"epochs": len(history), "best_epoch": best_epoch, "test_accuracy": test.accuracy,
               "val_accuracy": history[best_epoch - 1]["val_accuracy"],
               "train_seconds": sum(seconds)}
     shown = sample_images(images, labels, recipe.augment)
-    best.history, best.run = history, {**net.run, "result": result, "samples": shown}
-    model.save(best, out)
+    net.run = {**net.run, "result": result, "samples": shown}
+    model.save(net, out)
     keep.unlink()
     accuracies = [row["val_accuracy"] for row in history]
     say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies, talk)} "
@@ -380,9 +396,13 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
 
 
 def finished(out: Path, run: dict) -> dict | None:
-    """The result in the checkpoint, if it is that of the same run, which has reached its end."""
+    """For --resume: the result in the checkpoint, if this run has reached its end. Raises
+    UsageError if there is nothing to go on from but a model that another run has made."""
     made = model.load(out).run if out.exists() else {}
     same = all(made.get(key) == run[key] for key in ("settings", "data"))
+    if made and not same and not Path(f"{out}.resume").exists():
+        with in_file(out):
+            check_same_run(made, run)
     return made.get("result") if same else None
 
 
@@ -433,15 +453,17 @@ def make_parser() -> Parser:
 
 
 @contextmanager
-def explained(recipe: Recipe, device: torch.device, out: Path):
+def explained(recipe: Recipe, device: torch.device, out: Path, resume: bool):
     """An interruption says how to go on, and a lack of memory which batch size to try."""
+    keep = Path(f"{out}.resume")
+    older = keep.stat().st_mtime_ns if keep.exists() and not resume else None
     try:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"the best model so far is in {out}; go on with the same command and --resume"
-            if Path(f"{out}.resume").exists() else "no epoch was finished, so nothing was saved"
-        ) from None
+            if keep.exists() and keep.stat().st_mtime_ns != older
+            else "no epoch was finished, so nothing was saved") from None
     except (MemoryError, RuntimeError) as error:
         lack = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error)
         if not lack:
@@ -469,9 +491,9 @@ def check_options(options: argparse.Namespace) -> Recipe:
     out = Path(options.out)
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; give the name of a file in it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(out.parent, os.W_OK):
-        raise UsageError(f"--out {out}: its folder cannot be written to; choose another place")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or len(out.name) > 200:
+        raise UsageError(f"--out {out}: it cannot be written there; choose another place")
     if not find_files(Path(options.data)):  # MNIST's count, before it is downloaded
         check_count(recipe, 60_000)
     return recipe
@@ -490,7 +512,7 @@ def describe_run(options, arguments, recipe, seed, device, precision, digits) ->
 def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     if options.list:
-        say(recipe_table())
+        say(recipe_table(), sys.stderr if options.json else sys.stdout)
         return 0
     recipe = check_options(options)
     device = pick_device(options.device)
@@ -501,7 +523,7 @@ def main(arguments: list[str]) -> int:
     talk = sys.stderr if options.json else sys.stdout
     started = time.perf_counter()
     digits = load_digits(options.data, mirror=options.mirror)
-    check_fit(digits)
+    check_fit(digits, options.data)
     load_seconds = time.perf_counter() - started
     count = model.parameters(model.build(recipe.model, digits.classes))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", talk)
@@ -516,10 +538,11 @@ def main(arguments: list[str]) -> int:
         result = finished(out, run) if options.resume else None
         if result:
             say(f"{out}: this run has reached its end already", sys.stderr)
+            Path(f"{out}.resume").unlink(missing_ok=True)  # killed just before it was removed
         else:
             say(f"seed {seed}; * marks the best epoch so far, by validation", talk)
             say(epoch_row(None), talk)
-            with explained(recipe, device, out):
+            with explained(recipe, device, out, options.resume):
                 result = train(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
         results.append(result)
         say(f"best epoch {result['best_epoch']}, validation {result['val_accuracy']:.2%}, "
