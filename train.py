@@ -83,7 +83,7 @@ RECIPES = {
     "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=256,
                      lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
-                        epochs=24, label_smoothing=0.1),
+                        epochs=16, label_smoothing=0.1),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
     "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256,
