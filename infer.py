@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 WORK = 320  # pixels of the longer side in which ink is looked for
+SMALL = 40  # pixels of the longer side up to which a picture is taken for a digit cut out
 NO_INK = "no ink found: the picture is empty, or too faint"
 SEVERAL = "looks like more than one digit"
 
@@ -131,8 +132,9 @@ def ink_strengths(grey: np.ndarray) -> list[tuple[bool, np.ndarray]]:
     The border is paper. Where it is of one grey, as in a drawing, ink is what differs from it.
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
     pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own."""
-    low, paper, high = np.percentile(border(grey), [25, 50, 75])
-    if high - low > 0.05 * np.ptp(grey):
+    edge = border(grey)
+    paper = np.median(edge)
+    if (np.abs(edge - paper) > 0.05 * np.ptp(grey)).mean() > 0.5:
         return [(True, 1 - grey / paper_under(grey).clip(1)),
                 (False, (grey - 255 + paper_under(255 - grey)) / grey.max())]
     if grey.mean() < paper:
@@ -316,14 +318,34 @@ def stroke_width(inside: np.ndarray) -> float:
     return 4 * float(distance(np.pad(inside, 1))[1:-1, 1:-1][inside].mean())
 
 
+def solid(strength: np.ndarray) -> np.ndarray:
+    """Which pixels of (H, W) are ink: those of half the usual strength. That is 1, but where a large
+    picture was made small, a thin line has become pale."""
+    return strength > np.median(strength[strength >= strength.max() / 2]) / 2
+
+
+def draw_small(grey: np.ndarray) -> np.ndarray:
+    """(H, W) of a few dozen pixels, 0 to 255, becomes a drawing (20, w) or (h, 20), 0 to 1. There a
+    pixel is about as wide as a stroke, and its grey says how much of it is ink: a threshold would
+    close the loops. Such a picture is a digit cut out, which may touch the border on all sides."""
+    paper, low, high = np.median(border(grey)), grey.min(), grey.max()
+    if high - low < 20:
+        raise FormatError(NO_INK)
+    dark = paper > (low + high) / 2
+    ink = (paper - grey) / (paper - low) if dark else (grey - paper) / (high - paper)
+    y, x = np.nonzero(ink > 0.25)
+    ink = resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
+    return (1.6 * (ink - 0.15)).clip(0, 1)  # enlarging has made the edges less steep
+
+
 def draw(strength: np.ndarray) -> np.ndarray:
     """(H, W) float32, cut out at the digit, 0.5 at its edge, becomes a drawing (20, w) or (h, 20),
     0 to 1, with strokes as thick as MNIST's: a thin one does not fade, a thick one not fill up."""
-    inside = resize(strength, BOX * FINE) > 0.5
+    inside = solid(resize(strength, BOX * FINE))
     width = stroke_width(inside)
     grow = (np.clip(width, THIN * FINE, THICK * FINE) - width) / 2
     margin = max(0, round(grow))
-    inside = np.pad(resize(strength, BOX * FINE - 2 * margin) > 0.5, margin + 1)
+    inside = np.pad(solid(resize(strength, BOX * FINE - 2 * margin)), margin + 1)
     inside = distance(inside)[1:-1, 1:-1] > -grow
     # Padded to whole pixels, then averaged: the grey levels of anti-aliasing.
     spare = [(-n % FINE // 2, -(-n % FINE // -2)) for n in inside.shape]
@@ -360,7 +382,10 @@ def look(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
     """`mnist_style` of a picture, and whether it looks like more than one digit."""
     if is_mnist(rgba):
         return rgba[..., 0].copy(), False
-    _, digit = find_digit(composite(rgba))
+    rgb = composite(rgba)
+    if max(rgb.shape) <= SMALL:
+        return place(draw_small(to_grey(rgb))), False
+    _, digit = find_digit(rgb)
     edge = FAINT * threshold(digit.strength)
     strength = digit.strength / (2 * edge)  # 0.5 at the edge of the ink
     strength = np.where(digit.mask, strength, strength.clip(0, 0.49)).clip(0, 1)

@@ -38,12 +38,14 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True)
 class Augment:
-    """Ranges of the random affine transform that each training image goes through; 0 is none."""
+    """Ranges of the random changes that each training image goes through; 0 is none."""
     degrees: float = 0  # rotation, ± degrees
     shift: float = 0  # translation, ± pixels, in x and in y
     scale: float = 0  # size, ± a fraction
     shear: float = 0  # slant, ± pixels sideways a pixel upwards
     crop: float = 0  # probability of a centre crop of 22×22 pixels, resized to 28×28
+    thickness: float = 0  # of the strokes: up to 1 is a pixel more, or somewhat less, on each side
+    elastic: float = 0  # bending: standard deviation in pixels of the moves of a grid of 5×5 points
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ RECIPES = {
                      lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
+    # For digits of other people, pens and cameras than MNIST's.
+    "robust": replace(OWN, about="for pretrained.pt: strokes of all kinds", model="accurate",
+                      epochs=16, label_smoothing=0.1, augment=Augment(
+                          degrees=12, shift=2, scale=0.15, shear=0.2, thickness=1, elastic=0.8)),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
     "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256,
@@ -121,8 +127,9 @@ def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> to
     return torch.cat([rows, shift], 2)  # rotation @ [[1, shear], [0, 1]] * zoom, then the shift
 
 
-def apply_affine(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """(B, H, W) images transformed by (B, 2, 3) matrices: bilinear, black outside, float32."""
+def apply_affine(images: torch.Tensor, matrices: torch.Tensor, moves=0) -> torch.Tensor:
+    """(B, H, W) images transformed by (B, 2, 3) matrices: bilinear, black outside, float32.
+    `moves` (B, H, W, 2) are added to where each pixel is read from, x before y, in -1 to 1."""
     count, height, width = images.shape
     x = (torch.arange(width, device=images.device) * 2 + 1) / width - 1  # centres of the pixels
     y = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
@@ -130,14 +137,40 @@ def apply_affine(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     pixels = torch.stack([x.repeat(height), y.repeat_interleave(width), ones])
     # One matrix product for the whole batch; F.affine_grid makes B tiny ones, and is slower.
     grid = (matrices.reshape(-1, 3) @ pixels).view(count, 2, height, width).permute(0, 2, 3, 1)
-    return F.grid_sample(images.unsqueeze(1).float(), grid, align_corners=False).squeeze(1)
+    return F.grid_sample(images.unsqueeze(1).float(), grid + moves, align_corners=False).squeeze(1)
+
+
+def random_moves(count: int, size: int, deviation: float, generator) -> torch.Tensor:
+    """Smooth random moves (count, size, size, 2) for `apply_affine`, interpolated from 5×5 points
+    (elastic distortion: Simard, Steinkraus and Platt, 2003)."""
+    points = torch.randn(count, 2, 5, 5, generator=generator, device=generator.device)
+    points *= 2 * deviation / size
+    moves = F.interpolate(points, size, mode="bicubic", align_corners=True)
+    return moves.permute(0, 2, 3, 1)
+
+
+def random_thickness(images: torch.Tensor, range_: float, generator) -> torch.Tensor:
+    """(B, H, W) float images, each blended with itself dilated (thicker) or eroded (thinner)."""
+    images = images.unsqueeze(1)
+    u = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device) * 2 - 1
+    u *= range_
+    thick, thin = F.max_pool2d(images, 3, 1, 1), -F.max_pool2d(-images, 3, 1, 1)
+    # Less than half of what is thin already: it must not vanish.
+    change = torch.where(u > 0, u * (thick - images), 0.6 * u * (images - thin))
+    return (images + change).squeeze(1)
 
 
 def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
-    """(B, H, W) uint8 images, each transformed at random within the ranges; (B, H, W), 0 to 255."""
+    """(B, H, W) uint8 images, each changed at random within the ranges: (B, H, W) float32, 0 to
+    255; the images themselves, uint8, where there is nothing to change."""
     if ranges == Augment():
         return images
-    return apply_affine(images, random_affine(len(images), ranges, generator))
+    matrices, moves = random_affine(len(images), ranges, generator), 0
+    if ranges.thickness:
+        images = random_thickness(images.float(), ranges.thickness, generator)
+    if ranges.elastic:
+        moves = random_moves(len(images), model.SIZE, ranges.elastic, generator)
+    return apply_affine(images, matrices, moves)
 
 
 def sample_images(images: torch.Tensor, labels: torch.Tensor, ranges: Augment) -> torch.Tensor:
