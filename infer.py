@@ -319,8 +319,8 @@ def stroke_width(inside: np.ndarray) -> float:
 
 
 def solid(strength: np.ndarray) -> np.ndarray:
-    """Which pixels of (H, W) are ink: those of half the usual strength. That is 1, but where a large
-    picture was made small, a thin line has become pale."""
+    """Which pixels of (H, W) are ink: those of half the usual strength. That is 1, but where a
+    large picture was made small, a thin line has become pale."""
     return strength > np.median(strength[strength >= strength.max() / 2]) / 2
 
 
@@ -335,7 +335,7 @@ def draw_small(grey: np.ndarray) -> np.ndarray:
     ink = (paper - grey) / (paper - low) if dark else (grey - paper) / (high - paper)
     y, x = np.nonzero(ink > 0.25)
     ink = resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
-    return (1.6 * (ink - 0.15)).clip(0, 1)  # enlarging has made the edges less steep
+    return (1.6 * (ink - 0.2)).clip(0, 1)  # enlarging has made the edges less steep
 
 
 def draw(strength: np.ndarray) -> np.ndarray:
