@@ -810,16 +810,6 @@ def check_together(names: list[str], nets: list[model.Network], split_name: str)
                              "images; give one of them, or --split test")
 
 
-def default_checkpoint() -> str:
-    """model.pt, where one was trained here, else the one that comes with the project."""
-    for path in (Path("model.pt"), Path(__file__).parent / "pretrained.pt"):
-        if path.exists():
-            say(f"checkpoint {path}", sys.stderr)
-            return str(path)
-    raise UsageError("no model.pt here and no pretrained.pt beside evaluate.py: train a model with "
-                     "`python train.py`, or name a checkpoint")
-
-
 def make_parser() -> Parser:
     parser = Parser("Evaluate models: figures as text, and a report with pictures.")
     unset = {"default": argparse.SUPPRESS}  # no "(default: None)" in --help
@@ -875,7 +865,9 @@ def main(arguments: list[str]) -> int:
     device = pick_device(options.device)
     set_threads()
 
-    names = getattr(options, "checkpoints", None) or [default_checkpoint()]
+    names = getattr(options, "checkpoints", None) or [str(model.find_checkpoint())]
+    if not hasattr(options, "checkpoints"):
+        say(f"checkpoint {names[0]}", sys.stderr)
     nets = [model.load(name, device, getattr(options, "model", None)) for name in names]
     check_together(names, nets, options.split)
     digits = load_digits(options.data, mirror=options.mirror)

@@ -42,7 +42,7 @@ def interrupted(kind, error, trace):
         os._exit(130)
 
 
-if Path(sys.argv[0]).parent.resolve() == Path(__file__).parent.resolve():  # a script is run
+if sys.argv[0].endswith(".py"):  # a script is run, not an interpreter
     sys.excepthook = interrupted
 
 # Threads wait for each other in a loop, by default for so long that a second busy program on the
@@ -51,6 +51,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
+sys.excepthook = sys.__excepthook__
 
 
 class FormatError(ValueError):
@@ -937,13 +939,20 @@ class Progress:
         self.close()  # so that an error's line does not begin behind the bar
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows each default, but not that a switch is off."""
+
+    def _get_help_string(self, action):
+        off = action.default is None or action.default is False
+        return action.help if off else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with defaults in --help, and a wrong argument answered in one line."""
 
     def __init__(self, description: str):
         super().__init__(description=description, allow_abbrev=False,
-                         formatter_class=lambda prog: argparse.ArgumentDefaultsHelpFormatter(
-                             prog, max_help_position=28))
+                         formatter_class=lambda prog: Defaults(prog, max_help_position=28))
 
     def error(self, message: str):
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -1009,6 +1018,9 @@ def run_script(main) -> None:
         if isinstance(error, OSError) and error.strerror and error.filename:
             text = f"{error.filename}: {error.strerror}{ADVICE.get(error.errno, '')}"
         say(f"error: {plain(text, keep=chr(10))}", sys.stderr)
+        status = 2
+    except (MemoryError, torch.OutOfMemoryError):
+        say("error: out of memory; close other programs, or use fewer or smaller files", sys.stderr)
         status = 2
     except KeyboardInterrupt as stopped:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the first

@@ -11,6 +11,7 @@ file: a grey picture, paper and ink, the pieces of ink, the digit as MNIST draws
 command line.
 """
 import argparse
+import functools
 import json
 import sys
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import model
 from evaluate import predict
-from idx_data import (FormatError, Parser, UsageError, in_file, luminance, pick_device,
+from idx_data import (FormatError, Parser, UsageError, luminance, pick_device,
                       pictures_in, plain, read_file, read_idx, read_picture, run_script, say,
                       set_threads, shape_text, write_png)
 
@@ -134,7 +135,7 @@ def ink_strengths(grey: np.ndarray) -> list[tuple[bool, np.ndarray]]:
     pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own."""
     edge = border(grey)
     paper = np.median(edge)
-    if (np.abs(edge - paper) > 0.05 * np.ptp(grey)).mean() > 0.5:
+    if (np.abs(edge - paper) > 0.02 * np.ptp(grey)).mean() > 0.5:
         return [(True, 1 - grey / paper_under(grey).clip(1)),
                 (False, (grey - 255 + paper_under(255 - grey)) / grey.max())]
     if grey.mean() < paper:
@@ -435,12 +436,16 @@ class Answer:
         return sorted(range(len(self.probabilities)), key=lambda k: -self.probabilities[k])[:count]
 
 
+@functools.cache  # it can be read only once
+def standard_input() -> bytes:
+    return sys.stdin.buffer.read(1 << 30) if sys.stdin else b""
+
+
 def pictures(path: str, index: list[int] | None) -> list:
     """The pictures at a path: a list of (path, index in an IDX file or None, a function that reads
     (H, W, 4) uint8 RGBA). Raises FormatError, OSError or UsageError."""
     if path == "-":
-        data = sys.stdin.buffer.read(1 << 30) if sys.stdin else b""
-        return [(path, None, lambda: read_picture(data))]
+        return [(path, None, lambda: read_picture(standard_input()))]
     if Path(path).is_dir():
         if index is not None:
             raise UsageError(f"--index is for IDX files; {path} is a folder")
@@ -573,7 +578,7 @@ def make_parser() -> Parser:
                         help="write what the network sees as a picture, several in rows of ten")
     parser.add_argument("--save-steps", metavar="OUT.png", default=argparse.SUPPRESS,
                         help="write what becomes of the first picture, step by step")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
     parser.add_argument("--json", action="store_true",
                         help="print one JSON object an image to standard output")
     return parser
@@ -588,12 +593,6 @@ def index_list(text: str | None) -> list[int] | None:
     return [int(number) for number in numbers]
 
 
-def find_checkpoint() -> Path:
-    """The model that was trained here, or else the one that comes with the project."""
-    here = Path("model.pt")
-    return here if here.exists() else Path(__file__).with_name("pretrained.pt")
-
-
 def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     if options.top < 1:
@@ -601,7 +600,7 @@ def main(arguments: list[str]) -> int:
     index = index_list(getattr(options, "index", None))
     device = pick_device(options.device)
     set_threads()
-    checkpoint = getattr(options, "checkpoint", None) or find_checkpoint()
+    checkpoint = getattr(options, "checkpoint", None) or model.find_checkpoint()
     net = model.load(checkpoint, device, getattr(options, "model", None))
     say(f"checkpoint {checkpoint}", sys.stderr)
     seen, failed, width = [], False, 0
@@ -617,9 +616,8 @@ def main(arguments: list[str]) -> int:
             if options.show and not answer.error:
                 stream = sys.stderr if options.json else sys.stdout
                 say(as_text(answer, stream.encoding), stream)
-    if hasattr(options, "save_steps"):
-        with in_file(options.images[0]):
-            write_png(options.save_steps, steps(pictures(options.images[0], index)[0][2]()))
+    if hasattr(options, "save_steps") and not failed:
+        write_png(options.save_steps, steps(pictures(options.images[0], index)[0][2]()))
     if hasattr(options, "save_seen"):
         write_png(options.save_seen, contact_sheet(seen))
     return int(failed)

@@ -10,9 +10,10 @@ import io
 import math
 import re
 import zipfile
+from pathlib import Path
 
-from idx_data import (FormatError, Parser, choose, in_file, kind_of, read_file, run_script, say,
-                      write_whole)
+from idx_data import (FormatError, Parser, UsageError, choose, in_file, kind_of, read_file,
+                      run_script, say, write_whole)
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ class Network(nn.Sequential):
     def __init__(self, name: str, classes: int, *layers: nn.Module):
         super().__init__()
         for layer in layers:
-            kind = re.sub("batch|layer|adaptive|2d", "", type(layer).__name__.lower())
+            kind = re.sub("batch|layer|2d", "", type(layer).__name__.lower())
             number = 1
             while f"{kind}{number}" in self._modules:
                 number += 1
@@ -159,7 +160,7 @@ def trace(net: Network) -> list[tuple[str, nn.Module, tuple[int, ...], int, int]
         for name, layer in net.named_children():
             x = layer(x)
             count, work = parameters(layer), 0
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
                 work = x.numel()
             elif count:
                 work = count * math.prod(x.shape[2:])
@@ -234,6 +235,15 @@ def load(path, device="cpu", name: str | None = None) -> Network:
             raise FormatError("expected a checkpoint of this project, found other data: "
                               + ", ".join(map(repr, list(content)[:5])))
     return net.to(device).eval()
+
+
+def find_checkpoint() -> Path:
+    """model.pt, where one was trained, else the one that comes with the project."""
+    for path in (Path("model.pt"), Path(__file__).with_name("pretrained.pt")):
+        if path.exists():
+            return path
+    raise UsageError("no model.pt here and no pretrained.pt beside the scripts: train a model with "
+                     "`python train.py`, or name a checkpoint")
 
 
 def read_torch(path) -> dict:

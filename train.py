@@ -224,7 +224,7 @@ def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     if choose(name, ("auto", "float32", "bfloat16"), "--precision") != "auto":
         return getattr(torch, name), "as asked"
     if device.type == "cuda":
-        fast, why = torch.cuda.is_bf16_supported(), "the GPU"
+        fast, why = torch.cuda.get_device_capability(device) >= (8, 0), "the GPU"
     else:
         try:
             flags = Path("/proc/cpuinfo").read_text()
@@ -250,11 +250,12 @@ def keep_freed_memory() -> None:
 
 # --- One epoch, one run ---------------------------------------------------------------------------
 
-def check_finite(loss: float, step: int, recipe: Recipe, epoch: int, steps: int) -> None:
+def check_finite(loss: float, step: int, recipe: Recipe, epoch: int, steps: int,
+                 what: str = "loss") -> None:
     """Stop when the loss is no longer a number: nothing that is learned after it is of any use."""
     if not math.isfinite(loss):
         lr = learning_rate(recipe, epoch * steps + step, steps)
-        raise UsageError(f"the loss became {loss} at step {step + 1} of epoch {epoch + 1}, at a "
+        raise UsageError(f"the {what} became {loss} at step {step + 1} of epoch {epoch + 1}, at a "
                          f"learning rate of {lr:.3g}; try --lr {min(recipe.lr / 10, 0.01):.2g}")
 
 
@@ -312,7 +313,7 @@ def snapshot(net, best: dict, optimiser, generator, stopping: EarlyStopping,
     early stopping, and the history so far. The schedule is a function of the step."""
     random = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
     if generator.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state()
+        random["cuda"] = torch.cuda.get_rng_state(generator.device)
     return {"weights": net.state_dict(), "best": best, "optimiser": optimiser.state_dict(),
             "random": random, "stopping": asdict(stopping), "history": net.history,
             "seconds": seconds, "run": net.run}
@@ -336,7 +337,7 @@ def restore(state: dict, net, best: dict, optimiser, generator, stopping: EarlyS
         generator.set_state(state["random"]["generator"])
         torch.set_rng_state(state["random"]["torch"])
         if generator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"])
+            torch.cuda.set_rng_state(state["random"]["cuda"], generator.device)
         first, second = map(float, state["stopping"]["best"])
         stopping.best, stopping.waited = (first, second), int(state["stopping"]["waited"])
         if not state["history"] or any(set(row) != ROW for row in state["history"]):
@@ -349,12 +350,13 @@ def restore(state: dict, net, best: dict, optimiser, generator, stopping: EarlyS
 
 
 def check_same_run(made: dict, run: dict) -> None:
-    """Raise UsageError with the differences if the run `made` had other settings or other data."""
+    """Raise UsageError with the differences if the run `made` had other settings or other data,
+    FormatError if it is no run at all."""
     if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
         raise FormatError("expected the state of an interrupted run, found other data")
     before, now = made["settings"], run["settings"]
     differences = [f"{key} {before.get(key)}, now {now[key]}"
-                   for key in now if key != "about" and before.get(key) != now[key]]
+                   for key in now if before.get(key) != now[key]]
     if made.get("data") != run["data"]:
         differences.append("other data")
     if differences:
@@ -402,7 +404,7 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
                                      generator, dtype)
         seconds.append(time.perf_counter() - started)
         val = evaluate(net, val_images, val_labels)
-        check_finite(val.loss, steps - 1, recipe, len(history), steps)
+        check_finite(val.loss, steps - 1, recipe, len(history), steps, "validation loss")
         scores = {"accuracy": (val.accuracy, -val.loss), "loss": (-val.loss, val.accuracy)}
         better = stopping.better(scores[recipe.best_by])
         history.append({"epoch": len(history) + 1, "lr": optimiser.param_groups[0]["lr"],
@@ -500,8 +502,8 @@ def explained(recipe: Recipe, device: torch.device, out: Path, resume: bool):
             if keep.exists() and keep.stat().st_mtime_ns != older
             else "no epoch was finished, so nothing was saved") from None
     except (MemoryError, RuntimeError) as error:
-        lack = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error)
-        if not lack:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) \
+                and "allocate memory" not in str(error):
             raise
         raise UsageError(f"{device} ran out of memory at a batch of {recipe.batch_size} images; "
                          f"try --batch-size {max(1, recipe.batch_size // 2)}") from None
@@ -534,14 +536,26 @@ def check_options(options: argparse.Namespace) -> Recipe:
     return recipe
 
 
-def describe_run(options, arguments, recipe, seed, device, precision, digits) -> dict:
-    """What makes a model, for its checkpoint."""
+def describe_machine(device: torch.device) -> str:
+    """The system, and the name of the processor or of the GPU."""
+    name = platform.processor()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
+    return f"{platform.system()} {platform.machine()}, {name}, {os.cpu_count()} cores"
+
+
+def describe_run(options, arguments, recipe, seed, device, precision, data) -> dict:
+    """What makes a model, for its checkpoint. `data`: the hashes of the data set."""
+    settings = {key: value for key, value in asdict(recipe).items() if key != "about"}
     return {"recipe": options.recipe, "command": "python train.py " + shlex.join(arguments),
-            "settings": {**asdict(recipe), "seed": seed, "device": device.type,
-                         "precision": precision, "threads": torch.get_num_threads()},
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": describe_machine(device),
+            "settings": {**settings, "seed": seed, "device": device.type, "precision": precision,
+                         "threads": torch.get_num_threads()},
             "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
-                         "numpy": np.__version__},
-            "machine": f"{platform.system()} {platform.machine()}", "data": digits.hashes()}
+                         "numpy": np.__version__}, "data": data}
 
 
 def main(arguments: list[str]) -> int:
@@ -563,18 +577,20 @@ def main(arguments: list[str]) -> int:
     count = model.parameters(model.build(recipe.model, digits.classes))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", talk)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", talk)
-    results = []
+    results, data = [], digits.hashes()
     for seed in range(options.seed, options.seed + options.seeds):
         started = time.perf_counter()
         out = Path(options.out)
         if options.seeds > 1:
             out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
-        run = describe_run(options, arguments, recipe, seed, device, precision, digits)
+        run = describe_run(options, arguments, recipe, seed, device, precision, data)
         result = finished(out, run) if options.resume else None
         if result:
             say(f"{out}: this run has reached its end already", sys.stderr)
             Path(f"{out}.resume").unlink(missing_ok=True)  # killed just before it was removed
         else:
+            if out.exists() and not options.resume:
+                say(f"{out} is there already; the first epoch will replace it", sys.stderr)
             say(f"seed {seed}; * marks the best epoch so far, by validation", talk)
             say(epoch_row(None), talk)
             with explained(recipe, device, out, options.resume):
