@@ -935,6 +935,26 @@ class TestSchedule(TestCase):
         self.assertEqual(set(self.rates(train.Recipe("", "lenet", epochs=3, lr=0.5), 4)), {0.5})
 
 
+class TestCalibrate(TestCase):
+    def test_confidence_becomes_what_it_should_be(self):
+        # Logits that are right, times 0.4: the temperature that undoes it is 0.4.
+        torch.manual_seed(0)
+        images = torch.randint(0, 256, (2000, 28, 28), dtype=torch.uint8)
+        net = model.build("lenet").eval()
+        with torch.no_grad():
+            list(net.children())[-1].weight *= 12
+        chances = evaluate.predict(net, images).exp()
+        labels = torch.multinomial(chances, 1, generator=torch.Generator().manual_seed(0))[:, 0]
+        with torch.no_grad():
+            list(net.children())[-1].weight *= 0.4
+            list(net.children())[-1].bias *= 0.4
+        before = evaluate.evaluate(net, images, labels)
+        self.assertAlmostEqual(train.calibrate(net, images, labels), 0.4, delta=0.04)
+        after = evaluate.evaluate(net, images, labels)
+        self.assertTrue(torch.equal(before.predictions, after.predictions))
+        self.assertLess(after.calibration_error, before.calibration_error / 2)
+
+
 class TestEarlyStopping(TestCase):
     def test_a_written_out_sequence(self):
         stopping = train.EarlyStopping(patience=2)
