@@ -2364,8 +2364,9 @@ class TestReadme(TestCase):
         """Each command that the README shows runs as it stands there, on a small data set."""
         for script in [*SCRIPTS, HERE / "pretrained.pt", HERE / "requirements.txt"]:
             shutil.copy(script, self.folder)
-        write_toy(self.folder / "data")
-        write_toy(self.folder / "fashion")
+        shutil.copytree(HERE / "docs", self.folder / "docs")
+        write_toy(self.folder / "data", 300, 100)
+        write_toy(self.folder / "fashion", 300, 100)
         digit = 255 - np.kron(toy_images(np.array([7]))[0], np.ones((4, 4), np.uint8))
         for name in ("digit.png", "seven.png", "photos/a.png"):
             idx_data.write_png(self.folder / name, digit)
