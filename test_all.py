@@ -2000,9 +2000,11 @@ class TestInterrupted(TestCase):
         cls.digits = idx_data.load_digits(cls.data)
 
     def start(self, *arguments):
+        # A shell ignores Ctrl-C in what it starts in the background, and that is inherited.
+        heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen([sys.executable, str(HERE / "train.py"), "--data", str(self.data),
-                                 *map(str, arguments)], cwd=self.folder, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True,
+                                 *map(str, arguments)], cwd=self.folder, preexec_fn=heed,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "OMP_NUM_THREADS": "2"})
 
     def wait_for(self, path, process):
