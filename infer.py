@@ -20,7 +20,7 @@ from pathlib import Path
 
 import model
 from evaluate import predict
-from idx_data import (FormatError, Parser, UsageError, luminance, pick_device,
+from idx_data import (FormatError, Parser, UsageError, luminance, open_file, pick_device,
                       pictures_in, plain, read_file, read_idx, read_picture, run_script, say,
                       set_threads, shape_text, write_png)
 
@@ -454,11 +454,12 @@ def pictures(path: str, index: list[int] | None) -> list:
             raise FormatError("expected pictures in this folder, found none")
         return [(str(file), None, lambda file=file: read_picture(read_file(file)))
                 for file in files]
-    data = read_file(path)
-    if data[:2] not in (b"\0\0", b"\x1f\x8b"):  # not IDX, raw or packed by gzip
+    with open_file(path) as file:
+        start = file.read(2)
+    if start not in (b"\0\0", b"\x1f\x8b"):  # not IDX, raw or packed by gzip
         if index is not None:
             raise UsageError(f"--index is for IDX files; {path} is another file")
-        return [(path, None, lambda: read_picture(data))]
+        return [(path, None, lambda: read_picture(read_file(path)))]
     images = read_idx(path)
     if images.ndim != 3 or images.dtype != np.uint8 or not images.size:
         raise FormatError("expected images, three dimensions of unsigned bytes, "

@@ -176,9 +176,10 @@ def multiply_adds(net: Network) -> int:
 def summary(net: Network) -> str:
     """The layer table: output shape, parameters and multiply-adds of each layer, and the totals."""
     lines = [f"{net.name}", f"{'layer':<22}{'output':>14}{'parameters':>13}{'multiply-adds':>16}"]
-    for name, _, shape, count, work in trace(net):
+    rows = trace(net)
+    for name, _, shape, count, work in rows:
         lines.append(f"{name:<22}{' × '.join(map(str, shape)):>14}{count:>13,}{work:>16,}")
-    total = multiply_adds(net)
+    total = sum(row[-1] for row in rows)
     lines.append(f"{'total':<22}{'':>14}{parameters(net):>13,}{total:>16,}")
     return "\n".join(lines + [f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M"])
 

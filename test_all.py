@@ -975,14 +975,19 @@ class TestEarlyStopping(TestCase):
         self.assertFalse(stopping.better((0.1, math.nan)))
 
 
-class TestTrain(TestCase):
-    """Whole runs on a small data set, in processes of their own."""
+class ToyTestCase(TestCase):
+    """With a small data set, written once a class."""
 
     @classmethod
     def setUpClass(cls):
         cls.toy = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.toy.cleanup)
         cls.data = write_toy(Path(cls.toy.name))
+        cls.digits = idx_data.load_digits(cls.data)
+
+
+class TestTrain(ToyTestCase):
+    """Whole runs on a small data set, in processes of their own."""
 
     def train(self, *arguments, check=0, **more):
         return run("train.py", "--data", self.data, *arguments, cwd=self.folder, check=check,
@@ -1991,14 +1996,7 @@ class TestPretrained(TestCase):
         self.assertLess(direct.accuracy - result.accuracy, 0.001)
 
 
-class TestInterrupted(TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.toy = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(cls.toy.cleanup)
-        cls.data = write_toy(Path(cls.toy.name))
-        cls.digits = idx_data.load_digits(cls.data)
-
+class TestInterrupted(ToyTestCase):
     def start(self, *arguments):
         # A shell ignores Ctrl-C in what it starts in the background, and that is inherited.
         heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
