@@ -12,6 +12,7 @@ command line.
 """
 import argparse
 import functools
+import itertools
 import json
 import sys
 import time
@@ -133,9 +134,8 @@ def ink_strengths(grey: np.ndarray) -> list[tuple[bool, np.ndarray]]:
     The border is paper. Where it is of one grey, as in a drawing, ink is what differs from it.
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
     pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own."""
-    edge = border(grey)
-    paper = np.median(edge)
-    if (np.abs(edge - paper) > 0.02 * np.ptp(grey)).mean() > 0.5:
+    paper = np.median(border(grey))
+    if not plain_border(grey):
         return [(True, 1 - grey / paper_under(grey).clip(1)),
                 (False, (grey - 255 + paper_under(255 - grey)) / grey.max())]
     if grey.mean() < paper:
@@ -181,8 +181,8 @@ def pieces(mask: np.ndarray) -> np.ndarray:
              (pixel[:-1, :-1], pixel[1:, 1:]), (pixel[:-1, 1:], pixel[1:, :-1])]
     a, b = np.concatenate([np.stack([a, b])[:, (a >= 0) & (b >= 0)] for a, b in pairs], 1)
     while (number[a] != number[b]).any():
-        low, high = np.sort([number[a], number[b]], 0)
-        np.minimum.at(number, high, low)
+        one, other = number[a], number[b]
+        np.minimum.at(number, np.maximum(one, other), np.minimum(one, other))
         while (number[number] != number).any():
             number = number[number]
     pixel[mask] = np.unique(number, return_inverse=True)[1]
@@ -200,6 +200,39 @@ def boxes(label: np.ndarray) -> np.ndarray:
     return box
 
 
+def largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected piece of (H, W) bool, of which some must be true."""
+    label = pieces(mask)
+    return label == np.bincount(label[mask]).argmax()
+
+
+def without_frame(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool without straight lines along its sides, such as the borders of a cell in a form;
+    unless what is left reaches the border too, for then a line may be the bar of a 7 cut out."""
+    rest = mask.copy()
+    for turns in range(4):
+        side, inner = np.rot90(mask, turns), np.rot90(rest, turns)  # views, the side on top
+        depth = len(side) // 10 + 2
+        lines = np.flatnonzero((side[:depth] | side[1 : depth + 1]).mean(1) > 0.9)
+        if lines.size:
+            inner[: lines[-1] + 3] = False
+    if not rest.any() or (rest == mask).all():
+        return mask
+    return mask if border(largest(rest)).any() else rest
+
+
+def without_lines(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool without thin lines that lead from the digit to the border, as on ruled paper. An
+    opening takes away what is narrower than its size; the least that frees the digit is taken."""
+    main = largest(mask)
+    for size in (3, 5, 7, 9) if border(main).any() else ():
+        opened = around(around(mask, size, np.minimum), size, np.maximum)
+        if opened.any() and not border(rest := largest(opened)).any() \
+                and rest.sum() > 0.6 * main.sum():
+            return opened
+    return mask
+
+
 @dataclass
 class Found:
     """The digit in a picture: strength of the ink and which pixels are the digit's, (h, w) float32
@@ -215,7 +248,7 @@ def choose_pieces(strength: np.ndarray) -> Found:
     (the edge of a table, a ruled line). Others join it if they are as dark, and near, like the
     detached bar of a 5, or beside it and as high, like another digit. Raises FormatError."""
     sure = threshold(strength)
-    label = pieces(strength > FAINT * sure)
+    label = pieces(without_lines(without_frame(strength > FAINT * sure)))
     owner, values = label[label >= 0], strength[label >= 0]
     ink, area = np.bincount(owner, values), np.bincount(owner)
     box, peak = boxes(label), np.zeros(len(area))
@@ -251,9 +284,13 @@ def choose_ink(grey: np.ndarray) -> Found:
             continue
         usual = dark == (np.median(grey) > (grey.min() + grey.max()) / 2)
         room = np.prod(digit.box[2:] - digit.box[:2])
-        found.append((room * strength[digit.mask].mean() ** 3 * (9 if usual else 1), digit))
+        found.append([room * strength[digit.mask].mean() ** 3 * (9 if usual else 1), digit])
     if not found:
         raise FormatError(NO_INK)
+    for outer, inner in itertools.permutations(found, 2):
+        outside = np.append(outer[1].box[:2] < inner[1].box[:2],
+                            outer[1].box[2:] > inner[1].box[2:])
+        outer[0] *= 3 if outside.all() else 1
     return max(found, key=lambda pair: pair[0])[1]
 
 
@@ -325,16 +362,29 @@ def solid(strength: np.ndarray) -> np.ndarray:
     return strength > np.median(strength[strength >= strength.max() / 2]) / 2
 
 
+def likeness(ink: np.ndarray) -> float:
+    """How much (H, W) bool looks like ink on paper: it is seldom at the border, and most of it is
+    one piece, while the paper is cut up by it; 0 to 2."""
+    if not ink.any():
+        return 0
+    label = pieces(ink)
+    return 1 - border(ink).mean() + np.bincount(label[ink]).max() / ink.sum()
+
+
 def draw_small(grey: np.ndarray) -> np.ndarray:
     """(H, W) of a few dozen pixels, 0 to 255, becomes a drawing (20, w) or (h, 20), 0 to 1. There a
     pixel is about as wide as a stroke, and its grey says how much of it is ink: a threshold would
     close the loops. Such a picture is a digit cut out, which may touch the border on all sides."""
-    paper, low, high = np.median(border(grey)), grey.min(), grey.max()
+    low, high = grey.min(), grey.max()
     if high - low < 20:
         raise FormatError(NO_INK)
-    dark = paper > (low + high) / 2
-    ink = (paper - grey) / (paper - low) if dark else (grey - paper) / (high - paper)
-    y, x = np.nonzero(ink > 0.25)
+    light = grey > (low + high) / 2
+    if likeness(light) < likeness(~light):
+        grey, light, low, high = -grey, ~light, -high, -low
+    paper = np.median(border(grey)[~border(light)]) if not border(light).all() else low
+    ink = (grey - paper) / (high - paper)
+    mask = ink > 0.25
+    y, x = np.nonzero(without_frame(mask) if max(ink.shape) > BOX else mask)
     ink = resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
     return (1.6 * (ink - 0.2)).clip(0, 1)  # enlarging has made the edges less steep
 
@@ -379,13 +429,35 @@ def is_mnist(rgba: np.ndarray) -> bool:
     return BOX - 2 <= size <= BOX and max(abs(middle @ grey.sum(k)) for k in (0, 1)) < grey.sum()
 
 
+def plain_border(grey: np.ndarray) -> bool:
+    """Whether the border of (H, W) is of one grey, as in a drawing, and not as in a photograph."""
+    edge = border(grey)
+    return (np.abs(edge - np.median(edge)) > 0.02 * np.ptp(grey)).mean() <= 0.5
+
+
+def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
+    """(H, W, 3) as a grey picture (h, w) of at most SMALL pixels a side if it has no more to tell:
+    it is as small, or was enlarged from one. None if it has more."""
+    changes = [np.flatnonzero((rgb[1:] != rgb[:-1]).any((1, 2))) + 1,
+               np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1]
+    block = np.gcd.reduce(np.concatenate([*changes, rgb.shape[:2]]))  # pixels became squares
+    grey = to_grey(shrink(rgb[::block, ::block], WORK))
+    if max(grey.shape) > SMALL and plain_border(grey):  # or a smooth surface
+        small = resize(grey, SMALL)
+        again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
+        if np.abs(again - grey).max() < 0.2 * np.ptp(grey):
+            return small
+    return grey if max(grey.shape) <= SMALL else None
+
+
 def look(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
     """`mnist_style` of a picture, and whether it looks like more than one digit."""
     if is_mnist(rgba):
         return rgba[..., 0].copy(), False
     rgb = composite(rgba)
-    if max(rgb.shape) <= SMALL:
-        return place(draw_small(to_grey(rgb))), False
+    grey = few_pixels(rgb)
+    if grey is not None:
+        return place(draw_small(grey)), False
     _, digit = find_digit(rgb)
     edge = FAINT * threshold(digit.strength)
     strength = digit.strength / (2 * edge)  # 0.5 at the edge of the ink
