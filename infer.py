@@ -206,30 +206,41 @@ def largest(mask: np.ndarray) -> np.ndarray:
     return label == np.bincount(label[mask]).argmax()
 
 
+def opening(mask: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) bool without whatever is narrower than `size` pixels."""
+    return around(around(mask, size, np.minimum), size, np.maximum)
+
+
 def without_frame(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool without straight lines along its sides, such as the borders of a cell in a form;
-    unless what is left reaches the border too, for then a line may be the bar of a 7 cut out."""
+    """(H, W) bool without straight lines along its sides, from end to end: the borders of a cell in
+    a form."""
     rest = mask.copy()
     for turns in range(4):
         side, inner = np.rot90(mask, turns), np.rot90(rest, turns)  # views, the side on top
         depth = len(side) // 10 + 2
-        lines = np.flatnonzero((side[:depth] | side[1 : depth + 1]).mean(1) > 0.9)
+        lines = np.flatnonzero((side[:depth] | side[1 : depth + 1]).mean(1) > 0.95)
         if lines.size:
             inner[: lines[-1] + 3] = False
-    if not rest.any() or (rest == mask).all():
-        return mask
-    return mask if border(largest(rest)).any() else rest
+    return rest
 
 
-def without_lines(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool without thin lines that lead from the digit to the border, as on ruled paper. An
-    opening takes away what is narrower than its size; the least that frees the digit is taken."""
-    main = largest(mask)
-    for size in (3, 5, 7, 9) if border(main).any() else ():
-        opened = around(around(mask, size, np.minimum), size, np.maximum)
-        if opened.any() and not border(rest := largest(opened)).any() \
-                and rest.sum() > 0.6 * main.sum():
-            return opened
+def without_lines(mask: np.ndarray, sizes=(1, 3, 5, 7, 9)) -> np.ndarray:
+    """(H, W) bool without the lines of a form or of ruled paper: those along the sides, and thin
+    ones that lead from the digit to the border, which an opening of one of the sizes takes away.
+    Only if a digit clear of the border is left: a line may be the bar of a 7 cut out closely."""
+    unframed = without_frame(mask)
+    choices = [(mask, 0)]
+    if (unframed != mask).any() and unframed.any():
+        choices.insert(0, (unframed, len(mask) // 60))
+    for ink, margin in choices:
+        enough = 0.6 * largest(ink).sum()
+        for size in sizes:
+            rest = opening(ink, size)
+            y, x = np.nonzero(largest(rest)) if rest.any() else ([], [])
+            if len(y) < enough:
+                break
+            if min(y.min(), x.min(), len(mask) - 1 - y.max(), mask.shape[1] - 1 - x.max()) > margin:
+                return rest
     return mask
 
 
@@ -248,7 +259,7 @@ def choose_pieces(strength: np.ndarray) -> Found:
     (the edge of a table, a ruled line). Others join it if they are as dark, and near, like the
     detached bar of a 5, or beside it and as high, like another digit. Raises FormatError."""
     sure = threshold(strength)
-    label = pieces(without_lines(without_frame(strength > FAINT * sure)))
+    label = pieces(without_lines(strength > FAINT * sure))
     owner, values = label[label >= 0], strength[label >= 0]
     ink, area = np.bincount(owner, values), np.bincount(owner)
     box, peak = boxes(label), np.zeros(len(area))
@@ -384,7 +395,7 @@ def draw_small(grey: np.ndarray) -> np.ndarray:
     paper = np.median(border(grey)[~border(light)]) if not border(light).all() else low
     ink = (grey - paper) / (high - paper)
     mask = ink > 0.25
-    y, x = np.nonzero(without_frame(mask) if max(ink.shape) > BOX else mask)
+    y, x = np.nonzero(without_lines(mask, sizes=[1]) if max(ink.shape) > BOX else mask)
     ink = resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
     return (1.6 * (ink - 0.2)).clip(0, 1)  # enlarging has made the edges less steep
 

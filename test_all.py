@@ -889,6 +889,28 @@ class TestAugment(TestCase):
         self.assertTrue(0.09 < cropped.double().mean() < 0.11)
         self.assertTrue((m[~cropped][:, 0, 0] == 1).all())
 
+    def test_stretched_to_a_square(self):
+        """A bar 4 pixels wide and 20 high ends up to 20 wide; its height, and half of all, stay."""
+        images = torch.zeros(400, 28, 28, dtype=torch.uint8)
+        images[:, 4:24, 12:16] = 200
+        same = torch.eye(2, 3).expand(400, 2, 3)
+        wide = train.apply_affine(images, train.stretch(images, same, 1, self.generator())) > 100
+        self.assertTrue((wide.any(2).sum(1) == 20).all())
+        widths = wide.any(1).sum(1)
+        self.assertTrue(150 < (widths == 4).sum() < 250)
+        self.assertTrue(18 <= widths.max() <= 20 and widths.min() == 4)
+
+    def test_coarse(self):
+        """A step through 14 pixels, by hand: means of pairs, then halfway between their centres."""
+        images = torch.zeros(200, 28, 28)
+        images[:, :, 13:] = 100
+        seen = train.random_coarse(images, 1, self.generator())
+        few = np.repeat([0, 50, 100], [6, 1, 7])
+        line = np.interp(np.arange(28) / 2 - 0.25, np.arange(14), few)
+        found = (seen - torch.from_numpy((1.6 * line - 80).clip(0, 255))).abs().amax((1, 2)) < 0.01
+        self.assertTrue(60 < found.sum() < 140)  # the others through 10 pixels
+        self.assertTrue(torch.equal(train.random_coarse(images, 0, self.generator()), images))
+
     def test_nothing_wraps_round(self):
         images = torch.full((1, 28, 28), 200, dtype=torch.uint8)
         shifted = train.apply_affine(images, torch.tensor([[[1, 0, 2 * 5 / 28], [0, 1, 0]]]))
@@ -1763,6 +1785,39 @@ class TestPictureToDigit(TestCase):
 
     def test_ink_at_the_border(self):
         self.check(picture(seven()[44:160, 60:143]), 0.2)
+
+    def test_lines_of_a_form(self):
+        ink = seven()
+        ink[:3] = ink[:, 4:8] = ink[190:194] = 1
+        self.check(picture(ink), 0.05)
+        ink[50:52] = 1  # one that the digit stands on, or hangs from
+        ink[130:132] = 1
+        self.check(picture(ink), 0.2)
+
+    def test_the_bar_of_a_seven_cut_out_is_no_line(self):
+        self.check(picture(seven()[46:162, 56:144]), 0.1)
+
+    def test_a_small_picture_enlarged_is_small_again(self):
+        small = infer.resize(picture(seven())[30:170, 50:150, 0].astype(np.float32), 12)
+        tall, wide = small.shape
+        squares = np.kron(small, np.ones((7, 7)))
+        surface = infer.weights(tall, 9 * tall) @ small @ infer.weights(wide, 9 * wide).T
+        wanted = infer.mnist_style(picture(1 - small.round() / 255))
+        same = infer.mnist_style(picture(1 - squares.round() / 255))
+        self.assertEqual(same.tolist(), wanted.tolist())
+        seen = infer.mnist_style(picture(1 - surface / 255))
+        moved = [np.roll(seen, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+        self.assertLess(min(apart(digit, wanted) for digit in moved), 0.4)
+
+    def test_a_small_picture_full_of_ink(self):
+        """A nought that fills a picture of 16 × 16: more of the border is ink than paper."""
+        y, x = np.mgrid[:16, :16] - 7.5
+        ring = (abs(np.hypot(x, y) - 6) < 2.5).astype(float)
+        self.assertGreater(infer.border(ring).mean(), 0.5)
+        for rgba in (picture(ring), picture(ring, 0, 255)):
+            digit = infer.mnist_style(rgba)
+            self.assertGreater(digit[8, 14], 200)
+            self.assertEqual(digit[14, 14], 0)
 
     def test_specks_go_and_detached_strokes_stay(self):
         rgba = picture(seven())
