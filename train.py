@@ -88,10 +88,11 @@ RECIPES = {
                      lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
-    # For digits of other people, pens and cameras than MNIST's.
-    "robust": replace(OWN, about="for pretrained.pt: pens of all kinds", model="accurate",
-                      epochs=16, label_smoothing=0.1, augment=Augment(
-                          degrees=12, shift=2, scale=0.12, shear=0.15, pen=1, elastic=0.5)),
+    # For digits of other people, pens, forms and cameras than MNIST's.
+    "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
+                      epochs=24, label_smoothing=0.1, augment=Augment(
+                          degrees=12, shift=2, scale=0.12, shear=0.15, pen=1, elastic=0.6,
+                          stretch=1, coarse=0.45)),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
     "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256,
