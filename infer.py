@@ -100,6 +100,12 @@ def border(picture: np.ndarray) -> np.ndarray:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
+def unevenness(grey: np.ndarray) -> float:
+    """How much of the border of (H, W) is not of one grey: little in a drawing, from 0 to 1."""
+    edge = border(grey)
+    return (np.abs(edge - np.median(edge)) > 0.02 * np.ptp(grey)).mean()
+
+
 def around(grey: np.ndarray, size: int, pick) -> np.ndarray:
     """`pick` (np.maximum or np.minimum) over the size × size pixels around each one of (H, W),
     size odd; the pixels at the border go on beyond it. Each round doubles the pixels covered."""
@@ -135,7 +141,7 @@ def ink_strengths(grey: np.ndarray) -> list[tuple[bool, np.ndarray]]:
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
     pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own."""
     paper = np.median(border(grey))
-    if not plain_border(grey):
+    if unevenness(grey) > 0.3:
         return [(True, 1 - grey / paper_under(grey).clip(1)),
                 (False, (grey - 255 + paper_under(255 - grey)) / grey.max())]
     if grey.mean() < paper:
@@ -219,19 +225,23 @@ def without_frame(mask: np.ndarray) -> np.ndarray:
         side, inner = np.rot90(mask, turns), np.rot90(rest, turns)  # views, the side on top
         depth = len(side) // 10 + 2
         lines = np.flatnonzero((side[:depth] | side[1 : depth + 1]).mean(1) > 0.95)
-        if lines.size:
-            inner[: lines[-1] + 3] = False
+        end = lines[-1] + 3 if lines.size else 0
+        if end and side[end : end + 3].mean() < 0.5:  # not the margin of light paper
+            inner[:end] = False
     return rest
 
 
 def without_lines(mask: np.ndarray, sizes=(1, 3, 5, 7, 9)) -> np.ndarray:
     """(H, W) bool without the lines of a form or of ruled paper: those along the sides, and thin
     ones that lead from the digit to the border, which an opening of one of the sizes takes away.
-    Only if a digit clear of the border is left: a line may be the bar of a 7 cut out closely."""
+    Where a line was connected to the digit, only if that is clear of the border without it: it may
+    be the bar of a 7 cut out closely."""
     unframed = without_frame(mask)
-    choices = [(mask, 0)]
+    choices = [(mask, 0)]  # what may be the ink, and how many pixels clear of the border it must be
     if (unframed != mask).any() and unframed.any():
-        choices.insert(0, (unframed, len(mask) // 60))
+        label = pieces(mask)
+        connected = (label == label[largest(unframed)][0]) & ~unframed
+        choices.insert(0, (unframed, len(mask) // 60 if connected.any() else -1))
     for ink, margin in choices:
         enough = 0.6 * largest(ink).sum()
         for size in sizes:
@@ -275,7 +285,7 @@ def choose_pieces(strength: np.ndarray) -> Found:
     part = ink / ink[main]
     like = (peak > sure) & (part / area > 0.5 / area[main]) & (touching < 0.5)
     gap, length = np.maximum(gap_y, gap_x) / size[main], size / size[main]
-    near = (gap < 0.25) & (length < 1.2) & (part > 0.02)
+    near = (gap < 0.25) & (length < 1.2) & (part > 0.02) | (gap < 0.4) & (part > 0.1)
     digit = (gap_y < 0) & (abs(np.log(height / height[main])) < 0.5) & (part > 0.25)
     keep = like & (near | digit)
     keep[main] = True
@@ -299,8 +309,8 @@ def choose_ink(grey: np.ndarray) -> Found:
     if not found:
         raise FormatError(NO_INK)
     for outer, inner in itertools.permutations(found, 2):
-        outside = np.append(outer[1].box[:2] < inner[1].box[:2],
-                            outer[1].box[2:] > inner[1].box[2:])
+        outside = np.append(outer[1].box[:2] <= inner[1].box[:2],
+                            outer[1].box[2:] >= inner[1].box[2:])
         outer[0] *= 3 if outside.all() else 1
     return max(found, key=lambda pair: pair[0])[1]
 
@@ -396,8 +406,7 @@ def draw_small(grey: np.ndarray) -> np.ndarray:
     ink = (grey - paper) / (high - paper)
     mask = ink > 0.25
     y, x = np.nonzero(without_lines(mask, sizes=[1]) if max(ink.shape) > BOX else mask)
-    ink = resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
-    return (1.6 * (ink - 0.2)).clip(0, 1)  # enlarging has made the edges less steep
+    return resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
 
 
 def draw(strength: np.ndarray) -> np.ndarray:
@@ -440,10 +449,27 @@ def is_mnist(rgba: np.ndarray) -> bool:
     return BOX - 2 <= size <= BOX and max(abs(middle @ grey.sum(k)) for k in (0, 1)) < grey.sum()
 
 
-def plain_border(grey: np.ndarray) -> bool:
-    """Whether the border of (H, W) is of one grey, as in a drawing, and not as in a photograph."""
-    edge = border(grey)
-    return (np.abs(edge - np.median(edge)) > 0.02 * np.ptp(grey)).mean() <= 0.5
+def with_margin(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with a margin of paper around it if it is a digit cut out closely from a drawing:
+    of two greys and what is between them, both at the border."""
+    small = shrink(rgb, WORK)
+    grey = to_grey(small)
+    if unevenness(grey) <= 0.3:
+        return rgb
+    light = (grey - grey.min()) / max(np.ptp(grey), 1)
+    light = light > otsu(light)
+    low, high = np.median(grey[~light]), np.median(grey[light])
+    place = (grey - low) / max(high - low, 1)
+    if (abs(place - 0.5) > 0.65).mean() > 0.005 or (abs(place - 0.5) < 0.35).mean() > 0.15:
+        return rgb
+    ink = light if likeness(light) > likeness(~light) else ~light
+    if any((without_frame(mask) != mask).any() for mask in (light, ~light)):
+        return rgb
+    margin = max(rgb.shape) // 10 + 1
+    wide = np.empty((rgb.shape[0] + 2 * margin, rgb.shape[1] + 2 * margin, 3), rgb.dtype)
+    wide[:] = np.median(small[~ink], axis=0)
+    wide[margin:-margin, margin:-margin] = rgb
+    return wide
 
 
 def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
@@ -453,7 +479,7 @@ def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
                np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1]
     block = np.gcd.reduce(np.concatenate([*changes, rgb.shape[:2]]))  # pixels became squares
     grey = to_grey(shrink(rgb[::block, ::block], WORK))
-    if max(grey.shape) > SMALL and plain_border(grey):  # or a smooth surface
+    if max(grey.shape) > SMALL and unevenness(grey) < 0.6:  # or a smooth surface
         small = resize(grey, SMALL)
         again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
         if np.abs(again - grey).max() < 0.2 * np.ptp(grey):
@@ -469,7 +495,7 @@ def look(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
     grey = few_pixels(rgb)
     if grey is not None:
         return place(draw_small(grey)), False
-    _, digit = find_digit(rgb)
+    _, digit = find_digit(with_margin(rgb))
     edge = FAINT * threshold(digit.strength)
     strength = digit.strength / (2 * edge)  # 0.5 at the edge of the ink
     strength = np.where(digit.mask, strength, strength.clip(0, 0.49)).clip(0, 1)
@@ -486,7 +512,7 @@ def mnist_style(rgba: np.ndarray) -> np.ndarray:
 def steps(rgba: np.ndarray) -> np.ndarray:
     """What becomes of a picture, side by side, (h, w) uint8: grey, the paper under it, the ink, all
     of it above the threshold, the digit's pieces, and the digit as the network sees it."""
-    grey, digit = find_digit(composite(rgba))
+    grey, digit = find_digit(with_margin(composite(rgba)))
     ink = digit.strength > FAINT * threshold(digit.strength)
     seen = np.kron(mnist_style(rgba), np.ones((12, 12)))
     seen = np.pad(seen, [(0, max(0, len(grey) - len(seen))), (0, 0)])

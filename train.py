@@ -90,8 +90,8 @@ RECIPES = {
                         epochs=16, label_smoothing=0.1),
     # For digits of other people, pens, forms and cameras than MNIST's.
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
-                      epochs=24, label_smoothing=0.1, augment=Augment(
-                          degrees=12, shift=2, scale=0.12, shear=0.15, pen=1, elastic=0.6,
+                      epochs=16, label_smoothing=0.1, augment=Augment(
+                          degrees=12, shift=2, scale=0.12, shear=0.15, pen=1, elastic=0.4,
                           stretch=1, coarse=0.45)),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
@@ -148,7 +148,7 @@ def stretch(images: torch.Tensor, matrices: torch.Tensor, most: float, generator
     black, are drawn wider, or higher, up to a square of 20×20 pixels: other data sets and forms
     distort what they collect so. Half of the images stay as they are."""
     ink = images > 50
-    size = torch.stack([ink.any(axis).sum(1) for axis in (1, 2)], 1).clamp(3, 20)  # x, y
+    size = torch.stack([ink.any(axis).sum(1) for axis in (1, 2)], 1).clamp(7, 20)  # x, y
     part = torch.rand(len(images), 1, generator=generator, device=images.device) * 2 - 1
     zoom = (20 / size) ** (most * part.clamp(0))
     return matrices / zoom.unsqueeze(2)
@@ -174,15 +174,15 @@ def random_pen(images: torch.Tensor, most: float, generator) -> torch.Tensor:
 
 
 def random_coarse(images: torch.Tensor, probability: float, generator) -> torch.Tensor:
-    """(B, H, W) float images, some of them as from a few large pixels, enlarged and sharpened as
-    `infer.draw_small` does."""
+    """(B, H, W) float images, some of them as seen through 10×10 or 14×14 pixels, enlarged as
+    `infer.draw_small` does it."""
     u = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device)
     images = images.unsqueeze(1)
     for least, size in ((0, 10), (0.5, 14)):
         few = F.interpolate(images, size, mode="area")
         few = F.interpolate(few, images.shape[-1], mode="bilinear", align_corners=False)
         chosen = (least * probability < u) & (u < (least + 0.5) * probability)
-        images = torch.where(chosen, (1.6 * few - 80).clamp(0, 255), images)
+        images = torch.where(chosen, few, images)
     return images.squeeze(1)
 
 
