@@ -30,6 +30,7 @@ import torch
 
 WORK = 320  # pixels of the longer side in which ink is looked for
 SMALL = 40  # pixels of the longer side up to which a picture is taken for a digit cut out
+BOX, SIDE = 20, 28  # pixels: the digit is fitted into a box of 20 × 20 in a picture of 28 × 28
 NO_INK = "no ink found: the picture is empty, or too faint"
 SEVERAL = "looks like more than one digit"
 
@@ -100,6 +101,9 @@ def border(picture: np.ndarray) -> np.ndarray:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
+UNEVEN = 0.3  # of the border, from which a picture is taken for a photograph
+
+
 def unevenness(grey: np.ndarray) -> float:
     """How much of the border of (H, W) is not of one grey: little in a drawing, from 0 to 1."""
     edge = border(grey)
@@ -141,7 +145,7 @@ def ink_strengths(grey: np.ndarray) -> list[tuple[bool, np.ndarray]]:
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
     pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own."""
     paper = np.median(border(grey))
-    if unevenness(grey) > 0.3:
+    if unevenness(grey) > UNEVEN:
         return [(True, 1 - grey / paper_under(grey).clip(1)),
                 (False, (grey - 255 + paper_under(255 - grey)) / grey.max())]
     if grey.mean() < paper:
@@ -315,6 +319,39 @@ def choose_ink(grey: np.ndarray) -> Found:
     return max(found, key=lambda pair: pair[0])[1]
 
 
+def likeness(ink: np.ndarray) -> float:
+    """How much (H, W) bool looks like ink on paper: it is seldom at the border, and most of it is
+    one piece, while the paper is cut up by it; 0 to 2."""
+    if not ink.any():
+        return 0
+    label = pieces(ink)
+    return 1 - border(ink).mean() + np.bincount(label[ink]).max() / ink.sum()
+
+
+def with_margin(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) with a margin of paper around it, if it is a digit cut out of a drawing so closely
+    that its border is neither all paper nor all ink: it is of two greys, or between them."""
+    small = shrink(rgb, WORK)
+    grey = to_grey(small)
+    if unevenness(grey) <= UNEVEN:
+        return rgb
+    light = (grey - grey.min()) / np.ptp(grey)
+    light = light > otsu(light)
+    low, high = np.median(grey[~light]), np.median(grey[light])
+    level = np.abs((grey - low) / max(high - low, 1) - 0.5)  # 0.5 is one of the two
+    photograph = (level > 0.65).mean() > 0.005 or (level < 0.35).mean() > 0.15
+    if photograph or any((without_frame(mask) != mask).any() for mask in (light, ~light)):
+        return rgb
+    paper = ~light if likeness(light) > likeness(~light) else light
+    if largest(paper).sum() > 0.97 * paper.sum():  # no digit cuts it up: it may be a shadow
+        return rgb
+    margin = max(rgb.shape) // 10 + 1
+    wide = np.empty((rgb.shape[0] + 2 * margin, rgb.shape[1] + 2 * margin, 3), rgb.dtype)
+    wide[:] = np.median(small[paper], axis=0)
+    wide[margin:-margin, margin:-margin] = rgb
+    return wide
+
+
 def is_sheet(digit: Found) -> bool:
     """Whether the "ink" is a sheet of paper on a dark table, or a canvas in a dark frame: it fills
     much of the picture, and of its box, and encloses something."""
@@ -338,12 +375,14 @@ def crop(rgb: np.ndarray, part: np.ndarray, margin: float) -> np.ndarray:
 def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
     """The part of (H, W, 3) that was looked at last, grey, and the digit in it. Looks again,
     closer, where it is far or on a sheet of paper. Raises FormatError where there is no ink."""
+    whole = with_margin(rgb)
+    cut_out, rgb = whole is not rgb, whole
     for _ in range(3):
         grey = to_grey(shrink(rgb, WORK))
         grey = resize(grey, min(WORK, 4 * max(grey.shape)))
         digit = choose_ink(grey)
         part = digit.box / (digit.mask.shape * 2)
-        if is_sheet(digit):
+        if not cut_out and is_sheet(digit):
             rgb = crop(rgb, part, -0.04)
         elif (part[2:] - part[:2]).max() < 0.4 and max(rgb.shape) > WORK:
             rgb = crop(rgb, part, 0.5)
@@ -352,9 +391,42 @@ def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
     return grey, digit
 
 
+# --- A small picture ------------------------------------------------------------------------------
+
+def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
+    """(H, W, 3) as a grey picture (h, w) of at most SMALL pixels a side if it has no more to tell:
+    it is as small, or was enlarged from one. None if it has more."""
+    changes = [np.flatnonzero((rgb[1:] != rgb[:-1]).any((1, 2))) + 1,
+               np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1]
+    block = np.gcd.reduce(np.concatenate([*changes, rgb.shape[:2]]))  # pixels became squares
+    grey = to_grey(shrink(rgb[::block, ::block], WORK))
+    if max(grey.shape) > SMALL and unevenness(grey) < 0.6:  # or a smooth surface
+        small = resize(grey, SMALL)
+        again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
+        if np.abs(again - grey).max() < 0.2 * np.ptp(grey):
+            return small
+    return grey if max(grey.shape) <= SMALL else None
+
+
+def draw_small(grey: np.ndarray) -> np.ndarray:
+    """(H, W) of a few dozen pixels, 0 to 255, becomes a drawing (20, w) or (h, 20), 0 to 1. There a
+    pixel is about as wide as a stroke, and its grey says how much of it is ink: a threshold would
+    close the loops. Such a picture is a digit cut out, which may touch the border on all sides."""
+    low, high = grey.min(), grey.max()
+    if high - low < 20:
+        raise FormatError(NO_INK)
+    light = grey > (low + high) / 2
+    if likeness(light) < likeness(~light):
+        grey, light, low, high = -grey, ~light, -high, -low
+    paper = np.median(border(grey)[~border(light)]) if not border(light).all() else low
+    ink = (grey - paper) / (high - paper)
+    mask = ink > 0.25
+    y, x = np.nonzero(without_lines(mask, sizes=[1]) if max(ink.shape) > BOX else mask)
+    return resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
+
+
 # --- The digit as MNIST draws it ------------------------------------------------------------------
 
-BOX, SIDE = 20, 28  # pixels: the digit is fitted into a box of 20 × 20 in a picture of 28 × 28
 FINE = 4  # it is drawn this many times finer, and averaged down at the end
 THIN, THICK = 1.9, 3.6  # pixels: the strokes of most MNIST digits are between these
 
@@ -381,32 +453,6 @@ def solid(strength: np.ndarray) -> np.ndarray:
     """Which pixels of (H, W) are ink: those of half the usual strength. That is 1, but where a
     large picture was made small, a thin line has become pale."""
     return strength > np.median(strength[strength >= strength.max() / 2]) / 2
-
-
-def likeness(ink: np.ndarray) -> float:
-    """How much (H, W) bool looks like ink on paper: it is seldom at the border, and most of it is
-    one piece, while the paper is cut up by it; 0 to 2."""
-    if not ink.any():
-        return 0
-    label = pieces(ink)
-    return 1 - border(ink).mean() + np.bincount(label[ink]).max() / ink.sum()
-
-
-def draw_small(grey: np.ndarray) -> np.ndarray:
-    """(H, W) of a few dozen pixels, 0 to 255, becomes a drawing (20, w) or (h, 20), 0 to 1. There a
-    pixel is about as wide as a stroke, and its grey says how much of it is ink: a threshold would
-    close the loops. Such a picture is a digit cut out, which may touch the border on all sides."""
-    low, high = grey.min(), grey.max()
-    if high - low < 20:
-        raise FormatError(NO_INK)
-    light = grey > (low + high) / 2
-    if likeness(light) < likeness(~light):
-        grey, light, low, high = -grey, ~light, -high, -low
-    paper = np.median(border(grey)[~border(light)]) if not border(light).all() else low
-    ink = (grey - paper) / (high - paper)
-    mask = ink > 0.25
-    y, x = np.nonzero(without_lines(mask, sizes=[1]) if max(ink.shape) > BOX else mask)
-    return resize(ink[y.min() : y.max() + 1, x.min() : x.max() + 1].clip(0, 1), BOX)
 
 
 def draw(strength: np.ndarray) -> np.ndarray:
@@ -449,44 +495,6 @@ def is_mnist(rgba: np.ndarray) -> bool:
     return BOX - 2 <= size <= BOX and max(abs(middle @ grey.sum(k)) for k in (0, 1)) < grey.sum()
 
 
-def with_margin(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) with a margin of paper around it if it is a digit cut out closely from a drawing:
-    of two greys and what is between them, both at the border."""
-    small = shrink(rgb, WORK)
-    grey = to_grey(small)
-    if unevenness(grey) <= 0.3:
-        return rgb
-    light = (grey - grey.min()) / max(np.ptp(grey), 1)
-    light = light > otsu(light)
-    low, high = np.median(grey[~light]), np.median(grey[light])
-    place = (grey - low) / max(high - low, 1)
-    if (abs(place - 0.5) > 0.65).mean() > 0.005 or (abs(place - 0.5) < 0.35).mean() > 0.15:
-        return rgb
-    ink = light if likeness(light) > likeness(~light) else ~light
-    if any((without_frame(mask) != mask).any() for mask in (light, ~light)):
-        return rgb
-    margin = max(rgb.shape) // 10 + 1
-    wide = np.empty((rgb.shape[0] + 2 * margin, rgb.shape[1] + 2 * margin, 3), rgb.dtype)
-    wide[:] = np.median(small[~ink], axis=0)
-    wide[margin:-margin, margin:-margin] = rgb
-    return wide
-
-
-def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
-    """(H, W, 3) as a grey picture (h, w) of at most SMALL pixels a side if it has no more to tell:
-    it is as small, or was enlarged from one. None if it has more."""
-    changes = [np.flatnonzero((rgb[1:] != rgb[:-1]).any((1, 2))) + 1,
-               np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1]
-    block = np.gcd.reduce(np.concatenate([*changes, rgb.shape[:2]]))  # pixels became squares
-    grey = to_grey(shrink(rgb[::block, ::block], WORK))
-    if max(grey.shape) > SMALL and unevenness(grey) < 0.6:  # or a smooth surface
-        small = resize(grey, SMALL)
-        again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
-        if np.abs(again - grey).max() < 0.2 * np.ptp(grey):
-            return small
-    return grey if max(grey.shape) <= SMALL else None
-
-
 def look(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
     """`mnist_style` of a picture, and whether it looks like more than one digit."""
     if is_mnist(rgba):
@@ -495,7 +503,7 @@ def look(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
     grey = few_pixels(rgb)
     if grey is not None:
         return place(draw_small(grey)), False
-    _, digit = find_digit(with_margin(rgb))
+    _, digit = find_digit(rgb)
     edge = FAINT * threshold(digit.strength)
     strength = digit.strength / (2 * edge)  # 0.5 at the edge of the ink
     strength = np.where(digit.mask, strength, strength.clip(0, 0.49)).clip(0, 1)
@@ -512,7 +520,7 @@ def mnist_style(rgba: np.ndarray) -> np.ndarray:
 def steps(rgba: np.ndarray) -> np.ndarray:
     """What becomes of a picture, side by side, (h, w) uint8: grey, the paper under it, the ink, all
     of it above the threshold, the digit's pieces, and the digit as the network sees it."""
-    grey, digit = find_digit(with_margin(composite(rgba)))
+    grey, digit = find_digit(composite(rgba))
     ink = digit.strength > FAINT * threshold(digit.strength)
     seen = np.kron(mnist_style(rgba), np.ones((12, 12)))
     seen = np.pad(seen, [(0, max(0, len(grey) - len(seen))), (0, 0)])

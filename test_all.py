@@ -1819,6 +1819,17 @@ class TestPictureToDigit(TestCase):
             self.assertGreater(digit[8, 14], 200)
             self.assertEqual(digit[14, 14], 0)
 
+    def test_a_thick_digit_cut_out_closely(self):
+        """A nought, cut off at all sides, its stroke a third of the picture."""
+        y, x = np.mgrid[:120, :100]
+        radius = np.hypot((y - 59.5) / 60, (x - 49.5) / 50)
+        ring = ((radius < 1.12) & (radius > 0.35)).astype(float)
+        self.assertGreater(infer.border(ring).mean(), 0.2)
+        for rgba in (picture(ring), picture(ring, 0, 255)):
+            digit = infer.mnist_style(rgba)
+            self.assertGreater(digit[14, 7], 200)
+            self.assertEqual((digit[14, 14], digit[4, 4]), (0, 0))
+
     def test_specks_go_and_detached_strokes_stay(self):
         rgba = picture(seven())
         rgba[180:183, 20:23, :3] = 0
@@ -1830,7 +1841,8 @@ class TestPictureToDigit(TestCase):
     def test_no_ink(self):
         noise = np.random.default_rng(0).normal(128, 10, (200, 200, 1))
         slope = np.tile(np.linspace(80, 220, 200), (200, 1))[..., None]
-        for grey in (np.zeros((50, 50, 1)), np.full((1, 1, 1), 255), noise, slope):
+        shadow = np.where(np.add(*np.mgrid[:200, :200]) > 230, 120, 200)[..., None]
+        for grey in (np.zeros((50, 50, 1)), np.full((1, 1, 1), 255), noise, slope, shadow):
             with self.assertRaisesRegex(FormatError, "no ink found"):
                 infer.mnist_style(np.dstack([grey, grey, grey, 0 * grey + 255]).astype(np.uint8))
         with self.assertRaisesRegex(FormatError, "no ink found"):
