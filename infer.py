@@ -230,7 +230,7 @@ def without_frame(mask: np.ndarray) -> np.ndarray:
         depth = len(side) // 10 + 2
         lines = np.flatnonzero((side[:depth] | side[1 : depth + 1]).mean(1) > 0.95)
         end = lines[-1] + 3 if lines.size else 0
-        if end and side[end : end + 3].mean() < 0.5:  # not the margin of light paper
+        if 0 < end < len(side) and side[end : end + 3].mean() < 0.5:  # else a margin of paper
             inner[:end] = False
     return rest
 
