@@ -47,7 +47,7 @@ if sys.argv[0].endswith(".py"):  # a script is run, not an interpreter
 
 # Threads wait for each other in a loop, by default for so long that a second busy program on the
 # same cores makes training ten times slower. Read by GNU's OpenMP when torch is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
