@@ -890,15 +890,19 @@ class TestAugment(TestCase):
         self.assertTrue((m[~cropped][:, 0, 0] == 1).all())
 
     def test_stretched_to_a_square(self):
-        """A bar 4 pixels wide and 20 high ends up to 20 wide; its height, and half of all, stay."""
+        """A bar 7 pixels wide and 20 high ends up to 20 wide; its height, and half of all, stay.
+        A thinner one grows by the same factor at most."""
         images = torch.zeros(400, 28, 28, dtype=torch.uint8)
-        images[:, 4:24, 12:16] = 200
+        images[:, 4:24, 10:17] = 200
         same = torch.eye(2, 3).expand(400, 2, 3)
         wide = train.apply_affine(images, train.stretch(images, same, 1, self.generator())) > 100
         self.assertTrue((wide.any(2).sum(1) == 20).all())
         widths = wide.any(1).sum(1)
-        self.assertTrue(150 < (widths == 4).sum() < 250)
-        self.assertTrue(18 <= widths.max() <= 20 and widths.min() == 4)
+        self.assertTrue(150 < (widths == 7).sum() < 250)
+        self.assertTrue(18 <= widths.max() <= 20 and widths.min() == 7)
+        images[:, :, 12:] = 0
+        thin = train.apply_affine(images, train.stretch(images, same, 1, self.generator())) > 100
+        self.assertLessEqual(thin.any(1).sum(1).max(), 6)
 
     def test_coarse(self):
         """A step through 14 pixels, by hand: means of pairs, then halfway between their centres."""

@@ -145,8 +145,8 @@ def apply_affine(images: torch.Tensor, matrices: torch.Tensor, moves=0) -> torch
 
 def stretch(images: torch.Tensor, matrices: torch.Tensor, most: float, generator) -> torch.Tensor:
     """`matrices` (B, 2, 3) of `random_affine`, changed so that the digits of (B, H, W), light on
-    black, are drawn wider, or higher, up to a square of 20×20 pixels: other data sets and forms
-    distort what they collect so. Half of the images stay as they are."""
+    black, are drawn wider, or higher, up to a square of 20×20 pixels but at most some three times:
+    other data sets and forms distort what they collect so. Half of the images stay as they are."""
     ink = images > 50
     size = torch.stack([ink.any(axis).sum(1) for axis in (1, 2)], 1).clamp(7, 20)  # x, y
     part = torch.rand(len(images), 1, generator=generator, device=images.device) * 2 - 1
