@@ -7,8 +7,8 @@
 
 A picture goes through what MNIST's makers did to their scans (Y. LeCun, C. Cortes, C. Burges, "The
 MNIST database"), and before that through what a drawing or a photograph needs. The order of this
-file: a grey picture, paper and ink, the pieces of ink, the digit as MNIST draws it, the answer, the
-command line.
+file: a grey picture, paper and ink, the pieces of ink, a small picture, the digit as MNIST
+draws it, the answer, the command line.
 """
 import argparse
 import functools
@@ -322,10 +322,7 @@ def choose_ink(grey: np.ndarray) -> Found:
 def likeness(ink: np.ndarray) -> float:
     """How much (H, W) bool looks like ink on paper: it is seldom at the border, and most of it is
     one piece, while the paper is cut up by it; 0 to 2."""
-    if not ink.any():
-        return 0
-    label = pieces(ink)
-    return 1 - border(ink).mean() + np.bincount(label[ink]).max() / ink.sum()
+    return 1 - border(ink).mean() + largest(ink).sum() / ink.sum() if ink.any() else 0
 
 
 def with_margin(rgb: np.ndarray) -> np.ndarray:
