@@ -51,8 +51,8 @@ def wide(classes: int) -> list[nn.Module]:
 
 def dropout(classes: int) -> list[nn.Module]:
     return [nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, classes)]
+            nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.Flatten(), nn.ReLU(),
+            nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, classes)]
 
 
 def compact(classes: int) -> list[nn.Module]:

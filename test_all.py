@@ -2555,13 +2555,21 @@ def pytorch_example(digits) -> float:
     return loader_epoch(net, torch.optim.Adadelta(net.parameters(), 1.0), digits, 64)
 
 
-def measured(command: list[str]) -> tuple[dict, float]:
+def measured(command: list[str]) -> tuple:
     """Run a command that prints JSON; returns that and its peak resident memory in MB."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               text=True)
+                               text=True, cwd=HERE)
     output = process.stdout.read()
     usage = os.wait4(process.pid, 0)[2]
     return json.loads(output), usage.ru_maxrss / (1e3 if sys.platform == "linux" else 1e6)
+
+
+def alone(function, root) -> float:
+    """What a function of this file returns for the data set, in a process of its own, as such a
+    script runs: keep_freed_memory, called in this one, would make it faster too."""
+    code = ("import sys, idx_data, test_all; "
+            f"print(test_all.{function.__name__}(idx_data.load_digits(sys.argv[1])))")
+    return measured([sys.executable, "-c", code, str(root)])[0]
 
 
 def spread(values, unit: str = "s") -> str:
@@ -2572,13 +2580,13 @@ def spread(values, unit: str = "s") -> str:
 
 def benchmark() -> None:
     """Print the speed of everything on this machine. It judges nothing."""
-    root = data_folder() or HERE / "data"
+    root = Path(data_folder() or HERE / "data").absolute()
     digits = idx_data.load_digits(root)
     idx_data.set_threads()
     device = torch.device("cpu")
     dtype, why = train.pick_precision("auto", device)
     rounds = 5
-    bar = idx_data.Progress(len(train.RECIPES) + 3 * rounds + 8, "benchmark", "parts")
+    bar = idx_data.Progress(len(train.RECIPES) + 3 * rounds + 7, "benchmark", "parts")
     done = itertools.count(1)
 
     def tick(value):
@@ -2590,9 +2598,6 @@ def benchmark() -> None:
         function()
         return time.perf_counter() - started
 
-    # As their users run them: keep_freed_memory, once called, would make them faster too.
-    example = [tick(4 * pytorch_example(digits)) for _ in range(2)]
-    through_loader = [tick(dropout_through_loader(digits)) for _ in range(3)]
     train.keep_freed_memory()
     lines = [f"{torch.get_num_threads()} threads, {dtype} ({why}), torch {torch.__version__}, "
              f"Python {sys.version.split()[0]}", ""]
@@ -2609,16 +2614,18 @@ def benchmark() -> None:
                      f"{spread(packed, 'ms')} gzip")
         generator = torch.Generator().manual_seed(0)
 
+        def epoch_of(name, *options):
+            return measured([sys.executable, "train.py", "--recipe", name, "--epochs", "1",
+                             "--data", str(root), "--out", str(folder / "a.pt"), "--json",
+                             *options])
+
         def augment_all(ranges):
             for batch in digits.train_images.split(256):
                 train.augment(batch, ranges, generator)
         lines += ["", f"{'recipe':<10}{'parameters':>11}{'augmenting':>12}{'training':>16}"
                       f"{'inference':>16}{'peak memory':>14}"]
         for name, recipe in train.RECIPES.items():
-            result, memory = measured([sys.executable, str(HERE / "train.py"), "--recipe", name,
-                                       "--epochs", "1",
-                                       "--data", str(root), "--out", str(folder / "a.pt"),
-                                       "--json"])
+            result, memory = epoch_of(name)
             net = model.load(folder / "a.pt")
             times = [seconds(lambda net=net: evaluate.predict(net, digits.test_images))
                      for _ in range(3)]
@@ -2639,10 +2646,11 @@ def benchmark() -> None:
             accuracy.append(result["test_accuracy"])
             fast.append(tick(well_known_fast_script(digits, seed)))
             tick(0)
-        dropout = replace(train.RECIPES["dropout"], epochs=1, val_fraction=1e-4)
-        ours = [tick(train.train(dropout, digits, 0, device, dtype, folder / "d.pt",
-                                 {"settings": {}, "data": {}},
-                                 open(os.devnull, "w"))["train_seconds"]) for _ in range(3)]
+        example = [tick(4 * alone(pytorch_example, root)) for _ in range(2)]
+        ours, through_loader = [], []
+        for _ in range(5):
+            ours.append(epoch_of("dropout", "--val-fraction", "0.0001")[0]["train_seconds"])
+            through_loader.append(tick(alone(dropout_through_loader, root)))
         bar.close()
         times = [t for t, _ in fast]
         lines += ["",
