@@ -12,7 +12,6 @@ draws it, the answer, the command line.
 """
 import argparse
 import functools
-import itertools
 import json
 import sys
 import time
@@ -137,20 +136,27 @@ def paper_under(grey: np.ndarray) -> np.ndarray:
     return around(around(wide, size, np.maximum), size, np.minimum)[size:-size, size:-size]
 
 
-def ink_strengths(grey: np.ndarray) -> list[tuple[bool, np.ndarray]]:
+def variation(grey: np.ndarray) -> float:
+    """The total variation of (H, W): how much neighbouring pixels differ, in sum."""
+    return sum(np.abs(np.diff(grey, axis=axis)).sum() for axis in (0, 1))
+
+
+def ink_strength(grey: np.ndarray) -> np.ndarray:
     """How much ink is at each pixel of (H, W): 0 is paper, 1 as dark (or as light) as can be.
-    Returns (whether the ink is dark, (H, W) float32) for each case that is possible.
 
     The border is paper. Where it is of one grey, as in a drawing, ink is what differs from it.
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
-    pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own."""
+    pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own. Of dark
+    and light ink, it is the one without which the plainer paper is left."""
     paper = np.median(border(grey))
     if unevenness(grey) > UNEVEN:
-        return [(True, 1 - grey / paper_under(grey).clip(1)),
-                (False, (grey - 255 + paper_under(255 - grey)) / grey.max())]
+        under_dark, under_light = paper_under(grey), 255 - paper_under(255 - grey)
+        if variation(under_dark) < variation(under_light):
+            return 1 - grey / under_dark.clip(1)
+        return (grey - under_light) / grey.max()
     if grey.mean() < paper:
-        return [(True, 1 - grey / paper)]
-    return [(False, (grey - paper) / max(255 - paper, 1))]
+        return 1 - grey / paper
+    return (grey - paper) / max(255 - paper, 1)
 
 
 def otsu(values: np.ndarray) -> float:
@@ -167,10 +173,12 @@ def threshold(strength: np.ndarray) -> float:
     """The strength from which (H, W) is certainly ink. A digit covers little of a large picture, so
     what is within the noise of the paper, as the border shows it, is left out before Otsu's method
     splits the rest. Raises FormatError where nothing is left."""
-    paper = border(strength)
-    middle = np.median(paper)
-    noise = 1.48 * np.median(np.abs(paper - middle))  # the standard deviation, if it is normal
-    floor = max(0.08, middle + 6 * noise)
+    floors = []
+    for paper in border(strength), strength:
+        middle = np.median(paper)
+        noise = 1.48 * np.median(np.abs(paper - middle))  # the standard deviation, if it is normal
+        floors.append(middle + 6 * noise)
+    floor = max(0.08, min(floors))
     if strength.max() < 1.3 * floor:
         raise FormatError(NO_INK)
     return max(floor, otsu(strength[strength > floor]))
@@ -298,31 +306,13 @@ def choose_pieces(strength: np.ndarray) -> Found:
     return Found(strength, np.append(keep, False)[label], box, several)
 
 
-def choose_ink(grey: np.ndarray) -> Found:
-    """The digit in (H, W), dark or light. Where both are possible: ink encloses paper, so the
-    box of the true ink is the larger one; it has more contrast; and most of a picture is paper."""
-    found = []
-    for dark, strength in ink_strengths(grey):
-        try:
-            digit = choose_pieces(strength)
-        except FormatError:
-            continue
-        usual = dark == (np.median(grey) > (grey.min() + grey.max()) / 2)
-        room = np.prod(digit.box[2:] - digit.box[:2])
-        found.append([room * strength[digit.mask].mean() ** 3 * (9 if usual else 1), digit])
-    if not found:
-        raise FormatError(NO_INK)
-    for outer, inner in itertools.permutations(found, 2):
-        outside = np.append(outer[1].box[:2] <= inner[1].box[:2],
-                            outer[1].box[2:] >= inner[1].box[2:])
-        outer[0] *= 3 if outside.all() else 1
-    return max(found, key=lambda pair: pair[0])[1]
-
-
 def likeness(ink: np.ndarray) -> float:
-    """How much (H, W) bool looks like ink on paper: it is seldom at the border, and most of it is
-    one piece, while the paper is cut up by it; 0 to 2."""
-    return 1 - border(ink).mean() + largest(ink).sum() / ink.sum() if ink.any() else 0
+    """How much (H, W) bool looks like ink on paper: it is seldom at the border, more seldom in the
+    corners, and most of it is one piece, while the paper is cut up by it; -1 to 2."""
+    if not ink.any():
+        return -1
+    corners = ink[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return 1 - border(ink).mean() - corners.mean() + largest(ink).sum() / ink.sum()
 
 
 def with_margin(rgb: np.ndarray) -> np.ndarray:
@@ -340,8 +330,8 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
     if photograph or any((without_frame(mask) != mask).any() for mask in (light, ~light)):
         return rgb
     paper = ~light if likeness(light) > likeness(~light) else light
-    if largest(paper).sum() > 0.97 * paper.sum():  # no digit cuts it up: it may be a shadow
-        return rgb
+    if largest(paper).sum() > 0.97 * paper.sum() or (~paper).sum() > 0.6 * max(paper.shape) ** 2:
+        return rgb  # no digit cuts it up: it may be a shadow, or a table under a sheet
     margin = max(rgb.shape) // 10 + 1
     wide = np.empty((rgb.shape[0] + 2 * margin, rgb.shape[1] + 2 * margin, 3), rgb.dtype)
     wide[:] = np.median(small[paper], axis=0)
@@ -351,13 +341,14 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
 
 def is_sheet(digit: Found) -> bool:
     """Whether the "ink" is a sheet of paper on a dark table, or a canvas in a dark frame: it fills
-    much of the picture, and of its box, and encloses something."""
+    much of the picture, and of its box, and encloses something. Or it is the line of a frame."""
     top, left, bottom, right = digit.box
     inside = digit.mask[top:bottom, left:right]
     outside = pieces(~np.pad(inside, 1))[1:-1, 1:-1] == 0  # connected to the corner of the padding
     enclosed = ~inside & ~outside
-    return bool(inside.size > 0.3 * digit.mask.size and inside.mean() > 0.5
-                and outside.mean() < 0.18 and enclosed.mean() > 0.002)
+    sheet = inside.mean() > 0.5 and outside.mean() < 0.14 and enclosed.mean() > 0.002
+    frame = border(inside).mean() > 0.95 and enclosed.mean() > 0.5
+    return bool(inside.size > 0.3 * digit.mask.size and (sheet or frame))
 
 
 def crop(rgb: np.ndarray, part: np.ndarray, margin: float) -> np.ndarray:
@@ -377,7 +368,7 @@ def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
     for _ in range(3):
         grey = to_grey(shrink(rgb, WORK))
         grey = resize(grey, min(WORK, 4 * max(grey.shape)))
-        digit = choose_ink(grey)
+        digit = choose_pieces(ink_strength(grey))
         part = digit.box / (digit.mask.shape * 2)
         if not cut_out and is_sheet(digit):
             rgb = crop(rgb, part, -0.04)
@@ -400,7 +391,7 @@ def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
     if max(grey.shape) > SMALL and unevenness(grey) < 0.6:  # or a smooth surface
         small = resize(grey, SMALL)
         again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
-        if np.abs(again - grey).max() < 0.2 * np.ptp(grey):
+        if (again - grey).std() < 0.07 * grey.std():
             return small
     return grey if max(grey.shape) <= SMALL else None
 

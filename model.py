@@ -133,8 +133,8 @@ def accurate(classes: int) -> list[nn.Module]:
 
 
 def robust(classes: int) -> list[nn.Module]:
-    return [*block(1, 32), *block(32, 48, pool=True), *block(48, 96), *block(96, 96, pool=True),
-            *block(96, 160), *head(160, 2, classes)]
+    return [*block(1, 32), *block(32, 48, pool=True), *block(48, 112), *block(112, 112, pool=True),
+            *block(112, 176), *head(176, 2, classes)]
 
 
 MODELS = {f.__name__: f for f in (small, tiny10k, tiny5k, tiny2k, quick, accurate, robust,
