@@ -100,6 +100,10 @@ def border(picture: np.ndarray) -> np.ndarray:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
+def corners(picture: np.ndarray) -> np.ndarray:
+    return picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+
+
 UNEVEN = 0.3  # of the border, from which a picture is taken for a photograph
 
 
@@ -311,8 +315,7 @@ def likeness(ink: np.ndarray) -> float:
     corners, and most of it is one piece, while the paper is cut up by it; -1 to 2."""
     if not ink.any():
         return -1
-    corners = ink[[0, 0, -1, -1], [0, -1, 0, -1]]
-    return 1 - border(ink).mean() - corners.mean() + largest(ink).sum() / ink.sum()
+    return 1 - border(ink).mean() - corners(ink).mean() + largest(ink).sum() / ink.sum()
 
 
 def with_margin(rgb: np.ndarray) -> np.ndarray:
@@ -329,12 +332,14 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
     photograph = (level > 0.65).mean() > 0.005 or (level < 0.35).mean() > 0.15
     if photograph or any((without_frame(mask) != mask).any() for mask in (light, ~light)):
         return rgb
-    paper = ~light if likeness(light) > likeness(~light) else light
-    if largest(paper).sum() > 0.97 * paper.sum() or (~paper).sum() > 0.6 * max(paper.shape) ** 2:
-        return rgb  # no digit cuts it up: it may be a shadow, or a table under a sheet
+    ink = light if likeness(light) > likeness(~light) else ~light
+    if largest(~ink).sum() > 0.97 * (~ink).sum():  # no digit cuts it up: it may be a shadow
+        return rgb
+    if corners(ink).any() and ink.sum() > 0.6 * max(ink.shape) ** 2:  # a sheet on a table
+        return rgb
     margin = max(rgb.shape) // 10 + 1
     wide = np.empty((rgb.shape[0] + 2 * margin, rgb.shape[1] + 2 * margin, 3), rgb.dtype)
-    wide[:] = np.median(small[paper], axis=0)
+    wide[:] = np.median(small[~ink], axis=0)
     wide[margin:-margin, margin:-margin] = rgb
     return wide
 
@@ -391,7 +396,8 @@ def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
     if max(grey.shape) > SMALL and unevenness(grey) < 0.6:  # or a smooth surface
         small = resize(grey, SMALL)
         again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
-        if (again - grey).std() < 0.07 * grey.std():
+        apart = np.abs(again - grey)
+        if apart.max() < 0.2 * np.ptp(grey) and apart.mean() < 0.04 * grey.std():
             return small
     return grey if max(grey.shape) <= SMALL else None
 

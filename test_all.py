@@ -915,6 +915,39 @@ class TestAugment(TestCase):
         self.assertTrue(60 < found.sum() < 140)  # the others through 10 pixels
         self.assertTrue(torch.equal(train.random_coarse(images, 0, self.generator()), images))
 
+    def test_drawn_forms_are_as_large_and_placed_as_mnist(self):
+        for digit, strokes in train.FORMS:
+            images = train.draw_form(strokes, 20, self.generator()).numpy()
+            self.assertEqual((images.shape, images.dtype), ((20, 28, 28), np.uint8))
+            for ink in images:
+                y, x = np.nonzero(ink > 100)
+                self.assertTrue(18 <= max(np.ptp(y), np.ptp(x)) + 1 <= 21, digit)
+                for axis in (0, 1):
+                    self.assertLess(abs(ink.sum(axis) @ (np.arange(28) - 13.5)) / ink.sum(), 1.5)
+
+    def test_a_drawn_form_against_a_slow_reference(self):
+        """A T, each random number half-way between its bounds: points where they are, 0.85 as wide,
+        a pen of 2.5 pixels, which leaves 17.5 for the height. It is moved by small steps."""
+        with mock.patch("torch.rand", lambda *shape, **_: torch.full(shape, 0.5)):
+            found = train.draw_form([[(0, 0), (10, 0)], [(5, 0), (5, 10)]], 1, self.generator())
+        wide, high = 0.85 * 17.5, 17.5
+        middle = high / 2 * high / (wide + high)  # of the mass: the bar's is at 0
+        wanted = np.zeros((28, 28))
+        y, x = np.mgrid[:28, :28] - 13.5
+        for t in np.linspace(0, 1, 400):
+            for pen_x, pen_y in ((t * wide, 0), (wide / 2, t * high)):
+                away = np.hypot(x - (pen_x - wide / 2), y - (pen_y - middle))
+                wanted = np.maximum(wanted, (2.5 / 2 + 0.5 - away).clip(0, 1))
+        np.testing.assert_allclose(found[0].numpy() / 255, wanted, atol=0.01)
+
+    def test_forms_are_added_with_their_labels(self):
+        images, labels = torch.zeros(7, 28, 28, dtype=torch.uint8), torch.arange(7)
+        more, theirs = train.with_forms(images, labels, 3, self.generator())
+        self.assertEqual((len(more), len(theirs)), (7 + 3 * len(train.FORMS),) * 2)
+        for i, (digit, _) in enumerate(train.FORMS):
+            self.assertEqual(theirs[7 + 3 * i : 10 + 3 * i].tolist(), [digit] * 3)
+        self.assertTrue((more[7:].amax((1, 2)) > 200).all() and not more[:7].any())
+
     def test_nothing_wraps_round(self):
         images = torch.full((1, 28, 28), 200, dtype=torch.uint8)
         shifted = train.apply_affine(images, torch.tensor([[[1, 0, 2 * 5 / 28], [0, 1, 0]]]))
@@ -1783,6 +1816,35 @@ class TestPictureToDigit(TestCase):
             rgba = np.full((400, 400, 4), 255, np.uint8)
             rgba[..., :3] = (ink * light + noise).clip(0, 255)[..., None]
             self.check(rgba, 0.35)
+
+    def test_most_of_the_picture_in_shadow(self):
+        """Dark ink, though most of the picture is dark, and the lit part is the light on it."""
+        y, x = np.mgrid[:400, :400] / 400
+        ink = np.pad(seven(300, 12), 50)
+        for lit in (x + y < 0.7, x > 0.7, (x - 1) ** 2 + (y - 1) ** 2 < 0.5):
+            light = np.where(lit, 230, 110) * (1 - 0.6 * ink)
+            self.check(picture(1 - light / 255), 0.35)
+
+    def test_a_frame_drawn_around(self):
+        ink = np.pad(seven(), 30)
+        ink[20:24, 20:240] = ink[236:240, 20:240] = ink[20:240, 20:24] = ink[20:240, 236:240] = 1
+        for rgba in (picture(ink), picture(ink, 0, 255)):
+            self.check(rgba, 0.1)
+
+    def test_a_thick_eight_is_no_sheet_of_paper(self):
+        y, x = np.mgrid[:300, :300]
+        loops = [abs(np.hypot(x - 150, y - middle) - 50) < 28 for middle in (95, 200)]
+        digit = infer.mnist_style(picture((loops[0] | loops[1]).astype(float)))
+        self.assertEqual([digit[row, 14] > 100 for row in (5, 9, 14, 18, 23)],
+                         [True, False, True, False, True])
+
+    def test_a_sheet_on_a_table(self):
+        for edge in (0, 40):  # the sheet ends at the picture's, or within it
+            light = np.full((400, 300), 70.0)
+            light[:360, edge:250] = 220 * (1 - 0.7 * seven(360)[:, 60 : 310 - edge])
+            light += np.random.default_rng(0).normal(0, 2, light.shape)
+            wanted = infer.mnist_style(picture(seven(360)[:, 60:310]))
+            self.assertLess(apart(infer.mnist_style(picture(1 - light / 255)), wanted), 0.35)
 
     def test_dark_frame_and_table(self):
         self.check(np.pad(picture(seven()), ((9, 9), (9, 9), (0, 0))) | np.uint8([0, 0, 0, 255]))
