@@ -101,6 +101,7 @@ def border(picture: np.ndarray) -> np.ndarray:
 
 
 def corners(picture: np.ndarray) -> np.ndarray:
+    """The four pixels in the corners of (H, W)."""
     return picture[[0, 0, -1, -1], [0, -1, 0, -1]]
 
 
@@ -133,9 +134,9 @@ def smooth(grey: np.ndarray) -> np.ndarray:
 
 def paper_under(grey: np.ndarray) -> np.ndarray:
     """The light paper of (H, W) as if nothing were written on it, by a closing: the darkest of the
-    lightest around fills whatever is dark and narrower than a fifth of the picture, so strokes go,
-    while slow changes of light, the sharp edge of a shadow, and a dark table stay."""
-    size = round(0.2 * max(grey.shape)) | 1
+    lightest around fills whatever is dark and narrower than a quarter of the picture, so strokes
+    go, while slow changes of light, the sharp edge of a shadow, and a dark table stay."""
+    size = round(0.27 * max(grey.shape)) | 1
     wide = np.pad(smooth(grey), size, "edge")  # what is dark at the border is as if it went on
     return around(around(wide, size, np.maximum), size, np.minimum)[size:-size, size:-size]
 
@@ -150,14 +151,15 @@ def ink_strength(grey: np.ndarray) -> np.ndarray:
 
     The border is paper. Where it is of one grey, as in a drawing, ink is what differs from it.
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
-    pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own. Of dark
-    and light ink, it is the one without which the plainer paper is left."""
+    pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own. Whether it
+    is dark or light ink is the plainer explanation of the two: plain paper, first of all, and ink
+    that has no edges where the picture has none."""
     paper = np.median(border(grey))
     if unevenness(grey) > UNEVEN:
         under_dark, under_light = paper_under(grey), 255 - paper_under(255 - grey)
-        if variation(under_dark) < variation(under_light):
-            return 1 - grey / under_dark.clip(1)
-        return (grey - under_light) / grey.max()
+        dark, light = (2 * variation(under) + variation(smooth(grey) - under)
+                       for under in (under_dark, under_light))
+        return 1 - grey / under_dark.clip(1) if dark < light else (grey - under_light) / grey.max()
     if grey.mean() < paper:
         return 1 - grey / paper
     return (grey - paper) / max(255 - paper, 1)
@@ -175,8 +177,9 @@ def otsu(values: np.ndarray) -> float:
 
 def threshold(strength: np.ndarray) -> float:
     """The strength from which (H, W) is certainly ink. A digit covers little of a large picture, so
-    what is within the noise of the paper, as the border shows it, is left out before Otsu's method
-    splits the rest. Raises FormatError where nothing is left."""
+    what is within the noise of the paper is left out before Otsu's method splits the rest. Paper is
+    most of the border or, with a table there, most of the picture: where there is less noise.
+    Raises FormatError where nothing is left."""
     floors = []
     for paper in border(strength), strength:
         middle = np.median(paper)
@@ -310,12 +313,15 @@ def choose_pieces(strength: np.ndarray) -> Found:
     return Found(strength, np.append(keep, False)[label], box, several)
 
 
-def likeness(ink: np.ndarray) -> float:
-    """How much (H, W) bool looks like ink on paper: it is seldom at the border, more seldom in the
-    corners, and most of it is one piece, while the paper is cut up by it; -1 to 2."""
+def likeness(mask: np.ndarray) -> float:
+    """How much (H, W) bool looks like ink on paper: apart from a frame, it is seldom at the border,
+    more seldom in the corners, and most of it is one piece, while the paper is cut up by it; -1 to
+    2."""
+    ink = without_frame(mask) if max(mask.shape) > BOX else mask
     if not ink.any():
         return -1
-    return 1 - border(ink).mean() - corners(ink).mean() + largest(ink).sum() / ink.sum()
+    one_piece = largest(ink).sum() / ink.sum()
+    return 1 + one_piece - border(ink).mean() - corners(ink).mean()
 
 
 def with_margin(rgb: np.ndarray) -> np.ndarray:
