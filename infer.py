@@ -151,9 +151,9 @@ def ink_strength(grey: np.ndarray) -> np.ndarray:
 
     The border is paper. Where it is of one grey, as in a drawing, ink is what differs from it.
     Where it is not, as in a photograph, the light is uneven and the paper is found around each
-    pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own. Whether it
-    is dark or light ink is the plainer explanation of the two: plain paper, first of all, and ink
-    that has no edges where the picture has none."""
+    pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own. Of dark and
+    light ink, the one is taken that explains the picture more plainly: by smooth paper, which
+    counts twice, and by ink that has no edges where the picture has none."""
     paper = np.median(border(grey))
     if unevenness(grey) > UNEVEN:
         under_dark, under_light = paper_under(grey), 255 - paper_under(255 - grey)
@@ -178,8 +178,8 @@ def otsu(values: np.ndarray) -> float:
 def threshold(strength: np.ndarray) -> float:
     """The strength from which (H, W) is certainly ink. A digit covers little of a large picture, so
     what is within the noise of the paper is left out before Otsu's method splits the rest. Paper is
-    most of the border or, with a table there, most of the picture: where there is less noise.
-    Raises FormatError where nothing is left."""
+    most of the border or, with a table there, most of the picture: the lower of the two floors is
+    taken. Raises FormatError where nothing is left."""
     floors = []
     for paper in border(strength), strength:
         middle = np.median(paper)
@@ -314,9 +314,9 @@ def choose_pieces(strength: np.ndarray) -> Found:
 
 
 def likeness(mask: np.ndarray) -> float:
-    """How much (H, W) bool looks like ink on paper: apart from a frame, it is seldom at the border,
-    more seldom in the corners, and most of it is one piece, while the paper is cut up by it; -1 to
-    2."""
+    """How much (H, W) bool looks like ink on paper: apart from a frame (in fewer pixels, a stroke
+    would pass for one) it is seldom at the border, more seldom in the corners, and most of it is
+    one piece; -1 to 2. To be compared with that of the paper, which is at the border and cut up."""
     ink = without_frame(mask) if max(mask.shape) > BOX else mask
     if not ink.any():
         return -1
@@ -326,7 +326,8 @@ def likeness(mask: np.ndarray) -> float:
 
 def with_margin(rgb: np.ndarray) -> np.ndarray:
     """(H, W, 3) with a margin of paper around it, if it is a digit cut out of a drawing so closely
-    that its border is neither all paper nor all ink: it is of two greys, or between them."""
+    that its border is neither all paper nor all ink: it is of two greys, or between them. What may
+    be a photograph, framed, a shadow or a sheet on a table is left as it is."""
     small = shrink(rgb, WORK)
     grey = to_grey(small)
     if unevenness(grey) <= UNEVEN:
@@ -341,7 +342,8 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
     ink = light if likeness(light) > likeness(~light) else ~light
     if largest(~ink).sum() > 0.97 * (~ink).sum():  # no digit cuts it up: it may be a shadow
         return rgb
-    if corners(ink).any() and ink.sum() > 0.6 * max(ink.shape) ** 2:  # a sheet on a table
+    # A sheet on a table. The square, for a 1 that is cut out fills its narrow picture, too.
+    if corners(ink).any() and ink.sum() > 0.6 * max(ink.shape) ** 2:
         return rgb
     margin = max(rgb.shape) // 10 + 1
     wide = np.empty((rgb.shape[0] + 2 * margin, rgb.shape[1] + 2 * margin, 3), rgb.dtype)
@@ -352,13 +354,17 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
 
 def is_sheet(digit: Found) -> bool:
     """Whether the "ink" is a sheet of paper on a dark table, or a canvas in a dark frame: it fills
-    much of the picture, and of its box, and encloses something. Or it is the line of a frame."""
+    much of the picture, and of its box, and encloses something. Or it is a frame with something
+    written in it."""
     top, left, bottom, right = digit.box
     inside = digit.mask[top:bottom, left:right]
     outside = pieces(~np.pad(inside, 1))[1:-1, 1:-1] == 0  # connected to the corner of the padding
     enclosed = ~inside & ~outside
     sheet = inside.mean() > 0.5 and outside.mean() < 0.14 and enclosed.mean() > 0.002
-    frame = border(inside).mean() > 0.95 and enclosed.mean() > 0.5
+    line = largest(inside)
+    ink = digit.strength[top:bottom, left:right] > FAINT * threshold(digit.strength)
+    written = (ink | inside) & ~line  # in pieces of its own, unlike the bar of an angular 8
+    frame = border(line).mean() > 0.95 and written.mean() > 0.005
     return bool(inside.size > 0.3 * digit.mask.size and (sheet or frame))
 
 
@@ -366,14 +372,15 @@ def crop(rgb: np.ndarray, part: np.ndarray, margin: float) -> np.ndarray:
     """Cut a box, in parts of the sides, out of (H, W, 3), with a margin, in parts of its
     longer side."""
     top, left, bottom, right = part * (rgb.shape[:2] * 2)
-    margin *= max(bottom - top, right - left)
+    sides = bottom - top, right - left
+    margin = max(margin * max(sides), -min(sides) / 4)  # at least half of the shorter side stays
     top, left = max(0, int(top - margin)), max(0, int(left - margin))
     return rgb[top : int(bottom + margin) + 1, left : int(right + margin) + 1]
 
 
 def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
     """The part of (H, W, 3) that was looked at last, grey, and the digit in it. Looks again,
-    closer, where it is far or on a sheet of paper. Raises FormatError where there is no ink."""
+    closer, where it is far, on a sheet of paper or in a frame. Raises FormatError."""
     whole = with_margin(rgb)
     cut_out, rgb = whole is not rgb, whole
     for _ in range(3):
@@ -403,6 +410,7 @@ def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
         small = resize(grey, SMALL)
         again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
         apart = np.abs(again - grey)
+        # The mean, too: a thick digit in half a shadow differs little anywhere, but everywhere.
         if apart.max() < 0.2 * np.ptp(grey) and apart.mean() < 0.04 * grey.std():
             return small
     return grey if max(grey.shape) <= SMALL else None

@@ -1831,6 +1831,17 @@ class TestPictureToDigit(TestCase):
         for rgba in (picture(ink), picture(ink, 0, 255)):
             self.check(rgba, 0.1)
 
+    def test_angular_digits_are_no_frame(self):
+        nought = np.zeros((280, 280))
+        nought[50:230, 80:200] = 1
+        nought[66:214, 96:184] = 0
+        self.assertEqual(infer.mnist_style(picture(nought))[14, 14], 0)
+        eight = nought.copy()
+        eight[132:148, 80:200] = 1
+        digit = infer.mnist_style(picture(eight))
+        self.assertEqual([digit[row, 14] > 100 for row in (5, 9, 14, 18, 22)],
+                         [True, False, True, False, True])
+
     def test_a_thick_eight_is_no_sheet_of_paper(self):
         y, x = np.mgrid[:300, :300]
         loops = [abs(np.hypot(x - 150, y - middle) - 50) < 28 for middle in (95, 200)]
@@ -1921,6 +1932,10 @@ class TestPictureToDigit(TestCase):
                 rgba = random.integers(0, top, shape + (4,), np.uint8) * np.uint8(255 // (top - 1))
                 with contextlib.suppress(FormatError):
                     self.assertEqual(infer.mnist_style(rgba).shape, (28, 28))
+        for seed in range(20):  # like a sheet of paper far longer than wide
+            noise = np.random.default_rng(seed).random((362, 11))
+            with contextlib.suppress(FormatError):
+                infer.mnist_style(picture(np.pad(noise, 2), 0, 255))
 
     def test_several_digits(self):
         two = np.hstack([seven()[:, 40:160], seven()[:, 40:160]])

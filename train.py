@@ -11,7 +11,6 @@ precision, one epoch, one run, the command line.
 """
 import argparse
 import ctypes
-import itertools
 import json
 import math
 import os
@@ -68,7 +67,7 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     val_fraction: float = 0.1  # of the training images, held out to choose the epoch
     best_by: str = "accuracy"  # what makes an epoch the best on those: accuracy or loss
-    forms: int = 0  # digits drawn of each of FORMS, with which MNIST's training images go
+    forms: int = 0  # digits drawn of each of FORMS, added to MNIST's training images
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
 
@@ -253,8 +252,8 @@ def draw_form(strokes, count: int, generator: torch.Generator) -> torch.Tensor:
     pen = uniform(1.5, 3.5, 1)  # pixels
     longer_side = (points.amax(1) - points.amin(1)).amax(1, keepdim=True)
     points *= ((20 - pen) / longer_side).unsqueeze(2)
-    lasts = list(itertools.accumulate(len(stroke) for stroke in strokes))
-    firsts = [i for i in range(lasts[-1]) if i + 1 not in lasts]
+    lasts = np.cumsum([len(stroke) for stroke in strokes]) - 1  # where the pen is lifted
+    firsts = [i for i in range(lasts[-1]) if i not in lasts]
     a, b = points[:, firsts], points[:, [i + 1 for i in firsts]]  # ends of segments, (count, S, 2)
     length = (b - a).norm(dim=2, keepdim=True)
     centre = ((a + b) / 2 * length).sum(1, keepdim=True) / length.sum(1, keepdim=True)  # of mass
