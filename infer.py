@@ -275,9 +275,11 @@ def without_lines(mask: np.ndarray, sizes=(1, 3, 5, 7, 9)) -> np.ndarray:
 
 @dataclass
 class Found:
-    """The digit in a picture: strength of the ink and which pixels are the digit's, (h, w) float32
-    and bool, its box (top, left, bottom, right), and whether it looks like several digits."""
+    """The digit in a picture: strength of the ink, the strength from which it is ink, which pixels
+    are the digit's, (h, w) float32 and bool, its box (top, left, bottom, right), and whether it
+    looks like several digits."""
     strength: np.ndarray
+    edge: float
     mask: np.ndarray
     box: np.ndarray
     several: bool
@@ -288,15 +290,16 @@ def choose_pieces(strength: np.ndarray) -> Found:
     (the edge of a table, a ruled line). Others join it if they are as dark, and near, like the
     detached bar of a 5, or beside it and as high, like another digit. Raises FormatError."""
     sure = threshold(strength)
-    label = pieces(without_lines(strength > FAINT * sure))
+    edge = FAINT * sure
+    label = pieces(without_lines(strength > edge))
     owner, values = label[label >= 0], strength[label >= 0]
     ink, area = np.bincount(owner, values), np.bincount(owner)
     box, peak = boxes(label), np.zeros(len(area))
     np.maximum.at(peak, owner, values)
     height, width = (box[:, 2:] - box[:, :2]).T
     size = np.maximum(height, width)
-    edge = border(label)
-    touching = np.bincount(edge[edge >= 0], minlength=len(size)) / size  # how much is at the border
+    rim = border(label)
+    touching = np.bincount(rim[rim >= 0], minlength=len(size)) / size  # how much is at the border
     main = (ink * (peak > sure) * (1.02 - touching.clip(0, 1))).argmax()
     if size[main] < 0.03 * max(label.shape) or area[main] < 6:
         raise FormatError(NO_INK)
@@ -310,7 +313,7 @@ def choose_pieces(strength: np.ndarray) -> Found:
     keep[main] = True
     box = np.append(box[keep, :2].min(0), box[keep, 2:].max(0))
     several = bool((keep & digit & (gap_x > 0)).any())
-    return Found(strength, np.append(keep, False)[label], box, several)
+    return Found(strength, edge, np.append(keep, False)[label], box, several)
 
 
 def likeness(mask: np.ndarray) -> float:
@@ -362,7 +365,7 @@ def is_sheet(digit: Found) -> bool:
     enclosed = ~inside & ~outside
     sheet = inside.mean() > 0.5 and outside.mean() < 0.14 and enclosed.mean() > 0.002
     line = largest(inside)
-    ink = digit.strength[top:bottom, left:right] > FAINT * threshold(digit.strength)
+    ink = digit.strength[top:bottom, left:right] > digit.edge
     written = (ink | inside) & ~line  # in pieces of its own, unlike the bar of an angular 8
     frame = border(line).mean() > 0.95 and written.mean() > 0.005
     return bool(inside.size > 0.3 * digit.mask.size and (sheet or frame))
@@ -512,8 +515,7 @@ def look(rgba: np.ndarray) -> tuple[np.ndarray, bool]:
     if grey is not None:
         return place(draw_small(grey)), False
     _, digit = find_digit(rgb)
-    edge = FAINT * threshold(digit.strength)
-    strength = digit.strength / (2 * edge)  # 0.5 at the edge of the ink
+    strength = digit.strength / (2 * digit.edge)  # 0.5 at the edge of the ink
     strength = np.where(digit.mask, strength, strength.clip(0, 0.49)).clip(0, 1)
     top, left, bottom, right = digit.box
     return place(draw(strength[top:bottom, left:right])), digit.several
@@ -529,7 +531,7 @@ def steps(rgba: np.ndarray) -> np.ndarray:
     """What becomes of a picture, side by side, (h, w) uint8: grey, the paper under it, the ink, all
     of it above the threshold, the digit's pieces, and the digit as the network sees it."""
     grey, digit = find_digit(composite(rgba))
-    ink = digit.strength > FAINT * threshold(digit.strength)
+    ink = digit.strength > digit.edge
     seen = np.kron(mnist_style(rgba), np.ones((12, 12)))
     seen = np.pad(seen, [(0, max(0, len(grey) - len(seen))), (0, 0)])
     parts = [grey, paper_under(grey), 255 * digit.strength.clip(0, 1), 255 * ink, 255 * digit.mask]
