@@ -2153,9 +2153,9 @@ class TestInterrupted(ToyTestCase):
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "OMP_NUM_THREADS": "2"})
 
-    def wait_for(self, path, process):
+    def wait_for(self, happened, process):
         until = time.monotonic() + 60
-        while not path.exists():
+        while not happened():
             self.assertIsNone(process.poll(), process.stderr.read() if process.poll() is not None
                               else "")
             self.assertLess(time.monotonic(), until)
@@ -2195,32 +2195,36 @@ class TestInterrupted(ToyTestCase):
             self.assertFalse((self.folder / "broken.pt.resume").exists())
 
     def test_killed_at_any_instant(self):
-        arguments = ("--recipe", "dropout", "--epochs", 8)
+        # 100 epochs of some 20 ms: far from their end when the last kill comes.
+        arguments = ("--recipe", "dropout", "--epochs", 100)
         self.start(*arguments, "--out", "straight.pt").communicate()
+        resume = self.folder / "killed.pt.resume"
         rng = np.random.default_rng()
+        written = None
         for _ in range(3):
             process = self.start(*arguments, "--out", "killed.pt", "--resume")
-            self.wait_for(self.folder / "killed.pt.resume", process)
-            time.sleep(rng.uniform(0, 0.2))
+            self.wait_for(lambda: resume.exists() and resume.stat().st_mtime_ns != written, process)
+            time.sleep(rng.uniform(0, 0.05))
             process.kill()
             process.communicate()
             for path in self.folder.glob("killed.pt*"):
                 model.read_torch(path)
+            written = resume.stat().st_mtime_ns
         output, error = self.start(*arguments, "--out", "killed.pt", "--resume").communicate()
-        self.assertIn("8", output, error)
+        self.assertIn("100", output, error)
         self.assert_same("straight.pt", "killed.pt")
         again = run("train.py", "--data", self.data, *arguments, "--out", "killed.pt", "--resume",
                     "--json",
                     cwd=self.folder, check=0)
         self.assertIn("reached its end", again.stderr)
-        self.assertEqual(json.loads(again.stdout)["epochs"], 8)
+        self.assertEqual(json.loads(again.stdout)["epochs"], 100)
 
     @unittest.skipIf(os.name == "nt", "signals are another thing on Windows")
     def test_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             out = self.folder / f"{number}.pt"
             process = self.start("--recipe", "lenet", "--epochs", 500, "--out", out)
-            self.wait_for(Path(f"{out}.resume"), process)
+            self.wait_for(Path(f"{out}.resume").exists, process)
             process.send_signal(number)
             started = time.monotonic()
             error = process.communicate()[1]
@@ -2247,7 +2251,7 @@ class TestInterrupted(ToyTestCase):
 
     def test_other_settings_are_refused(self):
         process = self.start("--recipe", "lenet", "--epochs", 500)
-        self.wait_for(self.folder / "model.pt.resume", process)
+        self.wait_for((self.folder / "model.pt.resume").exists, process)
         process.kill()
         process.communicate()
         before = (self.folder / "model.pt.resume").read_bytes()
