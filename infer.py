@@ -402,21 +402,31 @@ def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
 
 # --- A small picture ------------------------------------------------------------------------------
 
+def is_shaded(grey: np.ndarray) -> bool:
+    """Whether a small picture (H, W) is a photograph made small: its border is uneven, and not as
+    dark, or not as light, as the ink. That of a digit cut out closely is both ink and paper."""
+    rim, spare = border(grey), 0.2 * np.ptp(grey)
+    clear = rim.min() > grey.min() + spare or rim.max() < grey.max() - spare
+    return max(grey.shape) > BOX and unevenness(grey) > UNEVEN and clear
+
+
 def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
     """(H, W, 3) as a grey picture (h, w) of at most SMALL pixels a side if it has no more to tell:
-    it is as small, or was enlarged from one. None if it has more."""
+    it is as small, or was enlarged from one. None if it has more, or is shaded."""
     changes = [np.flatnonzero((rgb[1:] != rgb[:-1]).any((1, 2))) + 1,
                np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1]
     block = np.gcd.reduce(np.concatenate([*changes, rgb.shape[:2]]))  # pixels became squares
     grey = to_grey(shrink(rgb[::block, ::block], WORK))
-    if max(grey.shape) > SMALL and unevenness(grey) < 0.6:  # or a smooth surface
+    if max(grey.shape) > SMALL:  # or a smooth surface
         small = resize(grey, SMALL)
         again = weights(len(small), len(grey)) @ small @ weights(small.shape[1], grey.shape[1]).T
         apart = np.abs(again - grey)
         # The mean, too: a thick digit in half a shadow differs little anywhere, but everywhere.
-        if apart.max() < 0.2 * np.ptp(grey) and apart.mean() < 0.04 * grey.std():
-            return small
-    return grey if max(grey.shape) <= SMALL else None
+        if (unevenness(grey) >= 0.6 or apart.max() >= 0.2 * np.ptp(grey)
+                or apart.mean() >= 0.04 * grey.std()):
+            return None
+        grey = small
+    return None if is_shaded(grey) else grey
 
 
 def draw_small(grey: np.ndarray) -> np.ndarray:

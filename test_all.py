@@ -1886,6 +1886,13 @@ class TestPictureToDigit(TestCase):
         moved = [np.roll(seen, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
         self.assertLess(min(apart(digit, wanted) for digit in moved), 0.4)
 
+    def test_a_photograph_made_small(self):
+        """28 × 28 pixels with a shadow across are no digit cut out."""
+        y, x = np.mgrid[:28, :28] / 28
+        ink = infer.resize(seven(280, 24), 28)
+        for light in (np.where(x + 0.3 * y > 0.6, 230, 140), 220 - 110 * x, 120 + 60 * (x + y)):
+            self.check(picture(1 - light * (1 - 0.8 * ink) / 255), 0.4)
+
     def test_a_small_picture_full_of_ink(self):
         """A nought that fills a picture of 16 × 16: more of the border is ink than paper."""
         y, x = np.mgrid[:16, :16] - 7.5
