@@ -237,14 +237,15 @@ def opening(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def without_frame(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool without straight lines along its sides, from end to end: the borders of a cell in
-    a form."""
+    """(H, W) bool without straight lines along its sides, from end to end, a little aslant perhaps:
+    the borders of a cell in a form."""
     rest = mask.copy()
     for turns in range(4):
         side, inner = np.rot90(mask, turns), np.rot90(rest, turns)  # views, the side on top
-        depth = len(side) // 10 + 2
-        lines = np.flatnonzero((side[:depth] | side[1 : depth + 1]).mean(1) > 0.95)
-        end = lines[-1] + 3 if lines.size else 0
+        depth, lean = len(side) // 10 + 2, len(side) // 120 + 1
+        broad = around(side[: depth + lean], 2 * lean + 1, np.maximum)[:depth]
+        lines = np.flatnonzero(broad.mean(1) > 0.95)
+        end = lines[-1] + lean + 1 if lines.size else 0
         if 0 < end < len(side) and side[end : end + 3].mean() < 0.5:  # else a margin of paper
             inner[:end] = False
     return rest
@@ -403,11 +404,12 @@ def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
 # --- A small picture ------------------------------------------------------------------------------
 
 def is_shaded(grey: np.ndarray) -> bool:
-    """Whether a small picture (H, W) is a photograph made small: its border is uneven, and not as
-    dark, or not as light, as the ink. That of a digit cut out closely is both ink and paper."""
-    rim, spare = border(grey), 0.2 * np.ptp(grey)
-    clear = rim.min() > grey.min() + spare or rim.max() < grey.max() - spare
-    return max(grey.shape) > BOX and unevenness(grey) > UNEVEN and clear
+    """Whether a small picture (H, W) is a photograph made small: its border is uneven, and not that
+    of a digit cut out closely, which has paper of one grey, and ink as strong as anywhere."""
+    rim = (border(grey) - grey.min()) / max(np.ptp(grey), 1)
+    one_grey = max((rim < 0.08).mean(), (rim > 0.92).mean())
+    cut_out = rim.min() < 0.2 and rim.max() > 0.8 and one_grey > 0.3
+    return max(grey.shape) > BOX and unevenness(grey) > UNEVEN and not cut_out
 
 
 def few_pixels(rgb: np.ndarray) -> np.ndarray | None:

@@ -1870,6 +1870,9 @@ class TestPictureToDigit(TestCase):
         ink[50:52] = 1  # one that the digit stands on, or hangs from
         ink[130:132] = 1
         self.check(picture(ink), 0.2)
+        y, x = np.mgrid[:200, :200]  # a cell cut out a little aslant
+        aslant = (y - x // 50 - 4) * (y - x // 50 - 190) * (x + y // 50 - 7) == 0
+        self.check(picture(np.maximum(seven(), aslant)), 0.1)
 
     def test_the_bar_of_a_seven_cut_out_is_no_line(self):
         self.check(picture(seven()[46:162, 56:144]), 0.1)
