@@ -34,7 +34,7 @@ from pathlib import Path
 
 
 def interrupted(kind, error, trace):
-    """Ctrl-C while torch is imported, which takes a second, is answered without a traceback."""
+    """Ctrl-C before `run_script` begins, and loading torch takes a second, gives no traceback."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     else:
@@ -42,7 +42,8 @@ def interrupted(kind, error, trace):
         os._exit(130)
 
 
-if sys.argv[0].endswith(".py"):  # a script is run, not an interpreter
+# Not in other programs, nor in the tests: they clean up behind them.
+if Path(sys.argv[0]).name in ("idx_data.py", "model.py", "evaluate.py", "train.py", "infer.py"):
     sys.excepthook = interrupted
 
 # Threads wait for each other in a loop, by default for so long that a second busy program on the
@@ -51,8 +52,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-
-sys.excepthook = sys.__excepthook__
 
 
 class FormatError(ValueError):
@@ -1006,12 +1005,13 @@ def run_script(main) -> None:
     def stop(*_):
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell: >&-
-            setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="replace")  # cp1252 has no blocks: "?", not a stop
     try:
+        sys.excepthook = sys.__excepthook__  # from here on, below
+        signal.signal(signal.SIGTERM, stop)
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by the shell: >&-
+                setattr(sys, name, open(os.devnull, "w"))
+            getattr(sys, name).reconfigure(errors="replace")  # cp1252 has no blocks: "?"
         status = main(sys.argv[1:]) or 0
     except (FormatError, UsageError, OSError) as error:
         text = str(error)
