@@ -28,7 +28,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +193,12 @@ def _read_idx(file, size: int, packed: bool) -> np.ndarray:
     except ValueError:  # more than 64 dimensions, or (0, 4294967295, 4294967295, ...)
         raise FormatError(f"expected a shape that numpy holds, found {shape_text(shape)}") from None
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def may_be_idx(head: bytes) -> bool:
+    """Whether a file of these first bytes may be IDX, raw or packed by gzip. Three zero bytes begin
+    a HEIC picture."""
+    return head[:2] in (b"\0\0", b"\x1f\x8b") and head[:3] != b"\0\0\0"
 
 
 def shape_text(shape) -> str:
@@ -560,17 +566,23 @@ def read_picture(data: bytes) -> np.ndarray:
     kind = kind_of(data[:64])
     if not kind.endswith("picture") or "SVG" in kind:
         raise FormatError(f"expected a picture, found {kind}")
+    package = "pillow-heif" if "HEIC" in kind else "pillow"
+    unknown = FormatError(f"this is {kind}: convert it to PNG, or run `pip install {package}`")
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
-        raise FormatError(
-            f"this is {kind}: convert it to PNG, or run `pip install pillow`") from None
+        raise unknown from None
+    with suppress(ImportError):
+        import pillow_heif  # lets Pillow read HEIC, the format of iPhones
+        pillow_heif.register_heif_opener()
     try:
         with Image.open(io.BytesIO(data)) as picture:
             check_size(*picture.size, "header")
             return np.array(ImageOps.exif_transpose(picture).convert("RGBA"))
     except FormatError:
         raise
+    except UnidentifiedImageError:
+        raise unknown from None
     except Exception as error:  # Pillow's decoders raise whatever they like on a broken file
         raise FormatError(f"this is {kind} that Pillow cannot read ({error}); "
                           "convert it to PNG") from None
@@ -802,7 +814,7 @@ def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarra
 
 
 PICTURES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
-            ".tiff", ".heic"}
+            ".tiff", ".heic", ".heif", ".avif"}
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ draws it, the answer, the command line.
 import argparse
 import functools
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from pathlib import Path
 
 import model
 from evaluate import predict
-from idx_data import (FormatError, Parser, UsageError, luminance, open_file, pick_device,
-                      pictures_in, plain, read_file, read_idx, read_picture, run_script, say,
-                      set_threads, shape_text, write_png)
+from idx_data import (FormatError, Parser, UsageError, luminance, may_be_idx, open_file,
+                      pick_device, pictures_in, plain, read_file, read_idx, read_picture,
+                      run_script, say, set_threads, shape_text, write_png)
 
 import numpy as np
 import torch
@@ -150,12 +151,14 @@ def ink_strength(grey: np.ndarray) -> np.ndarray:
     """How much ink is at each pixel of (H, W): 0 is paper, 1 as dark (or as light) as can be.
 
     The border is paper. Where it is of one grey, as in a drawing, ink is what differs from it.
-    Where it is not, as in a photograph, the light is uneven and the paper is found around each
+    Where it is not, as in a photograph, the light may be uneven and the paper is found around each
     pixel: light falls on paper and ink alike, so the ratio of the two is the ink's own. Of dark and
     light ink, the one is taken that explains the picture more plainly: by smooth paper, which
     counts twice, and by ink that has no edges where the picture has none."""
-    paper = np.median(border(grey))
-    if unevenness(grey) > UNEVEN:
+    rim = border(grey)
+    paper = np.median(rim)
+    noisy = (np.abs(rim - paper) > 0.5).mean() > 0.5  # a drawing's paper is of one grey exactly
+    if noisy or unevenness(grey) > UNEVEN:
         under_dark, under_light = paper_under(grey), 255 - paper_under(255 - grey)
         dark, light = (2 * variation(under) + variation(smooth(grey) - under)
                        for under in (under_dark, under_light))
@@ -251,6 +254,22 @@ def without_frame(mask: np.ndarray) -> np.ndarray:
     return rest
 
 
+def without_rules(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool without thin straight lines from side to side, if there are several: those of
+    ruled or squared paper. A single one may be the bar of a 4 cut out closely."""
+    rest = mask.copy()
+    size = 2 * (max(mask.shape) // 120 + 1) + 1  # pixels that a line may be thick, or lean over
+    thick = opening(mask, size)
+    for picture, inner, strokes in (mask, rest, thick), (mask.T, rest.T, thick.T):  # views
+        full = around(picture, size, np.maximum).mean(1) > 0.95
+        depth = len(full) // 10
+        starts = np.diff(full[depth : len(full) - depth].astype(int)) > 0
+        if starts.sum() >= 2 and full.mean() < 0.5:
+            lines = np.convolve(full, np.ones(size), "same") > 0
+            inner[lines] &= strokes[lines]
+    return rest
+
+
 def without_lines(mask: np.ndarray, sizes=(1, 3, 5, 7, 9)) -> np.ndarray:
     """(H, W) bool without the lines of a form or of ruled paper: those along the sides, and thin
     ones that lead from the digit to the border, which an opening of one of the sizes takes away.
@@ -292,7 +311,7 @@ def choose_pieces(strength: np.ndarray) -> Found:
     detached bar of a 5, or beside it and as high, like another digit. Raises FormatError."""
     sure = threshold(strength)
     edge = FAINT * sure
-    label = pieces(without_lines(strength > edge))
+    label = pieces(without_lines(without_rules(strength > edge)))
     owner, values = label[label >= 0], strength[label >= 0]
     ink, area = np.bincount(owner, values), np.bincount(owner)
     box, peak = boxes(label), np.zeros(len(area))
@@ -302,6 +321,12 @@ def choose_pieces(strength: np.ndarray) -> Found:
     rim = border(label)
     touching = np.bincount(rim[rim >= 0], minlength=len(size)) / size  # how much is at the border
     main = (ink * (peak > sure) * (1.02 - touching.clip(0, 1))).argmax()
+    # A sheet that reaches the border was passed over for something written on it: take the sheet.
+    sheet = area.argmax()
+    holds = (box[sheet, :2] <= box[main, :2]).all() and (box[sheet, 2:] >= box[main, 2:]).all()
+    large = area[sheet] > max(0.2 * label.size, 0.5 * height[sheet] * width[sheet])
+    if holds and large and (rim == sheet).mean() < 0.5:
+        main = sheet
     if size[main] < 0.03 * max(label.shape) or area[main] < 6:
         raise FormatError(NO_INK)
     gap_y, gap_x = np.maximum(box[:, :2] - box[main, 2:], box[main, :2] - box[:, 2:]).T
@@ -344,6 +369,8 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
     if photograph or any((without_frame(mask) != mask).any() for mask in (light, ~light)):
         return rgb
     ink = light if likeness(light) > likeness(~light) else ~light
+    if not border(ink).any():  # it has its margin, or is a sheet on a table
+        return rgb
     if largest(~ink).sum() > 0.97 * (~ink).sum():  # no digit cuts it up: it may be a shadow
         return rgb
     # A sheet on a table. The square, for a 1 that is cut out fills its narrow picture, too.
@@ -356,20 +383,34 @@ def with_margin(rgb: np.ndarray) -> np.ndarray:
     return wide
 
 
+def filled(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool with its holes filled."""
+    outside = pieces(~np.pad(mask, 1)) == 0  # connected to the corner of the padding
+    return ~outside[1:-1, 1:-1]
+
+
 def is_sheet(digit: Found) -> bool:
     """Whether the "ink" is a sheet of paper on a dark table, or a canvas in a dark frame: it fills
-    much of the picture, and of its box, and encloses something. Or it is a frame with something
-    written in it."""
+    much of the picture, and of the rectangle around it, turned as it may lie, and encloses
+    something. Or it is a frame, a line around something written."""
     top, left, bottom, right = digit.box
     inside = digit.mask[top:bottom, left:right]
-    outside = pieces(~np.pad(inside, 1))[1:-1, 1:-1] == 0  # connected to the corner of the padding
-    enclosed = ~inside & ~outside
-    sheet = inside.mean() > 0.5 and outside.mean() < 0.14 and enclosed.mean() > 0.002
-    line = largest(inside)
-    ink = digit.strength[top:bottom, left:right] > digit.edge
-    written = (ink | inside) & ~line  # in pieces of its own, unlike the bar of an angular 8
-    frame = border(line).mean() > 0.95 and written.mean() > 0.005
-    return bool(inside.size > 0.3 * digit.mask.size and (sheet or frame))
+    if inside.size < 0.3 * digit.mask.size:
+        return False
+    whole = filled(inside)
+    y, x = np.nonzero(whole)
+    turns = [(np.cos(angle), np.sin(angle)) for angle in np.radians(range(-45, 45, 3))]
+    rectangle = min((np.ptp(c * x + s * y) + 1) * (np.ptp(c * y - s * x) + 1) for c, s in turns)
+    ink, area = inside.sum() / rectangle, whole.sum() / rectangle
+    sheet = ink > 0.5 and area > 0.86 and area - ink > 0.002
+    label = pieces(inside)
+    box = boxes(label)  # the line of a frame has the largest one; a thick digit has more ink
+    line = label == (box[:, 2:] - box[:, :2]).prod(1).argmax()
+    canvas = filled(line)
+    written = ((digit.strength[top:bottom, left:right] > digit.edge) | inside) & canvas & ~line
+    frame = (canvas.mean() > 0.75 and line.mean() < 0.3 and written.any(1).mean() > 0.3
+             and written.mean() > 0.005)
+    return bool(sheet or frame)
 
 
 def crop(rgb: np.ndarray, part: np.ndarray, margin: float) -> np.ndarray:
@@ -541,14 +582,21 @@ def mnist_style(rgba: np.ndarray) -> np.ndarray:
 
 def steps(rgba: np.ndarray) -> np.ndarray:
     """What becomes of a picture, side by side, (h, w) uint8: grey, the paper under it, the ink, all
-    of it above the threshold, the digit's pieces, and the digit as the network sees it."""
-    grey, digit = find_digit(composite(rgba))
-    ink = digit.strength > digit.edge
+    of it above the threshold, the digit's pieces, and the digit as the network sees it. Of a small
+    picture, the first and the last: the others are left out."""
     seen = np.kron(mnist_style(rgba), np.ones((12, 12)))
-    seen = np.pad(seen, [(0, max(0, len(grey) - len(seen))), (0, 0)])
-    parts = [grey, paper_under(grey), 255 * digit.strength.clip(0, 1), 255 * ink, 255 * digit.mask]
-    tall = [np.pad(part, [(0, len(seen) - len(part)), (0, 8)]) for part in parts]
-    return np.hstack([*tall, seen]).clip(0, 255).astype(np.uint8)
+    grey = few_pixels(composite(rgba))
+    if grey is not None or is_mnist(rgba):
+        grey = to_grey(composite(rgba)) if grey is None else grey
+        parts = [np.kron(grey, np.ones((len(seen) // max(grey.shape),) * 2))]
+    else:
+        grey, digit = find_digit(composite(rgba))
+        ink = digit.strength > digit.edge
+        parts = [grey, paper_under(grey), 255 * digit.strength.clip(0, 1), 255 * ink,
+                 255 * digit.mask]
+    height = max(len(seen), len(parts[0]))
+    tall = [np.pad(part, [(0, height - len(part)), (0, 8)]) for part in [*parts, seen]]
+    return np.hstack(tall)[:, :-8].clip(0, 255).astype(np.uint8)
 
 
 # --- The answer -----------------------------------------------------------------------------------
@@ -583,6 +631,8 @@ def standard_input() -> bytes:
 def pictures(path: str, index: list[int] | None) -> list:
     """The pictures at a path: a list of (path, index in an IDX file or None, a function that reads
     (H, W, 4) uint8 RGBA). Raises FormatError, OSError or UsageError."""
+    if not path:
+        raise UsageError("the name of a picture is empty")
     if path == "-":
         return [(path, None, lambda: read_picture(standard_input()))]
     if Path(path).is_dir():
@@ -594,8 +644,8 @@ def pictures(path: str, index: list[int] | None) -> list:
         return [(str(file), None, lambda file=file: read_picture(read_file(file)))
                 for file in files]
     with open_file(path) as file:
-        start = file.read(2)
-    if start not in (b"\0\0", b"\x1f\x8b"):  # not IDX, raw or packed by gzip
+        head = file.read(3)
+    if not may_be_idx(head):
         if index is not None:
             raise UsageError(f"--index is for IDX files; {path} is another file")
         return [(path, None, lambda: read_picture(read_file(path)))]
@@ -684,8 +734,8 @@ def as_text(answer: Answer, encoding: str) -> str:
         marks = " '.#"
     ink = answer.seen > 100
     rows = ["".join(marks[a + 2 * b] for a, b in zip(*pair)) for pair in zip(ink[::2], ink[1::2])]
-    p = answer.probabilities
-    bars = [f"{k:>4} {p[k]:6.1%} {marks[3] * round(30 * p[k])}" for k in sorted(answer.best(10))]
+    p, room = answer.probabilities, max(0, min(30, shutil.get_terminal_size().columns - SIDE - 14))
+    bars = [f"{k:>4} {p[k]:6.1%} {marks[3] * round(room * p[k])}" for k in sorted(answer.best(10))]
     return "\n".join(f"{row} {bar}".rstrip() for row, bar in zip(rows, [""] * 2 + bars + [""] * 12))
 
 
@@ -740,7 +790,7 @@ def main(arguments: list[str]) -> int:
     index = index_list(getattr(options, "index", None))
     device = pick_device(options.device)
     set_threads()
-    checkpoint = getattr(options, "checkpoint", None) or model.find_checkpoint()
+    checkpoint = options.checkpoint if hasattr(options, "checkpoint") else model.find_checkpoint()
     net = model.load(checkpoint, device, getattr(options, "model", None))
     say(f"checkpoint {checkpoint}", sys.stderr)
     seen, failed, width = [], False, 0
@@ -756,7 +806,7 @@ def main(arguments: list[str]) -> int:
             if options.show and not answer.error:
                 stream = sys.stderr if options.json else sys.stdout
                 say(as_text(answer, stream.encoding), stream)
-    if hasattr(options, "save_steps") and not failed:
+    if hasattr(options, "save_steps") and seen[0].any():  # else its error has been told
         write_png(options.save_steps, steps(pictures(options.images[0], index)[0][2]()))
     if hasattr(options, "save_seen"):
         write_png(options.save_seen, contact_sheet(seen))
