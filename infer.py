@@ -333,7 +333,8 @@ def choose_pieces(strength: np.ndarray) -> Found:
     part = ink / ink[main]
     like = (peak > sure) & (part / area > 0.5 / area[main]) & (touching < 0.5)
     gap, length = np.maximum(gap_y, gap_x) / size[main], size / size[main]
-    near = (gap < 0.25) & (length < 1.2) & (part > 0.02) | (gap < 0.4) & (part > 0.1)
+    near = ((gap < 0.25) & (length < 1.2) & (part > 0.02)) | ((gap < 0.4) & (part > 0.1))
+    # Beside it and as high: another digit.
     digit = (gap_y < 0) & (abs(np.log(height / height[main])) < 0.5) & (part > 0.25)
     keep = like & (near | digit)
     keep[main] = True
@@ -389,28 +390,33 @@ def filled(mask: np.ndarray) -> np.ndarray:
     return ~outside[1:-1, 1:-1]
 
 
-def is_sheet(digit: Found) -> bool:
-    """Whether the "ink" is a sheet of paper on a dark table, or a canvas in a dark frame: it fills
-    much of the picture, and of the rectangle around it, turned as it may lie, and encloses
-    something. Or it is a frame, a line around something written."""
+def in_sheet(digit: Found) -> tuple[np.ndarray, float] | None:
+    """Where to look again, as a box and a margin for `crop`, if the "ink" is a sheet of paper on a
+    dark table, or a canvas in a dark frame: it fills much of the picture, and of the rectangle
+    around it, turned as it may lie, and encloses something, or something is cut out of its edge.
+    Or if it is a frame, a line around something written. None if it is neither."""
     top, left, bottom, right = digit.box
     inside = digit.mask[top:bottom, left:right]
     if inside.size < 0.3 * digit.mask.size:
-        return False
+        return None
     whole = filled(inside)
     y, x = np.nonzero(whole)
     turns = [(np.cos(angle), np.sin(angle)) for angle in np.radians(range(-45, 45, 3))]
     rectangle = min((np.ptp(c * x + s * y) + 1) * (np.ptp(c * y - s * x) + 1) for c, s in turns)
     ink, area = inside.sum() / rectangle, whole.sum() / rectangle
-    sheet = ink > 0.5 and area > 0.86 and area - ink > 0.002
+    enclosing = area > 0.86 and area - ink > 0.002
+    notched = border(inside).mean() > 0.9 and ink < 0.97
+    if ink > 0.5 and (enclosing or notched):
+        return digit.box, -0.04
     label = pieces(inside)
     box = boxes(label)  # the line of a frame has the largest one; a thick digit has more ink
     line = label == (box[:, 2:] - box[:, :2]).prod(1).argmax()
     canvas = filled(line)
     written = ((digit.strength[top:bottom, left:right] > digit.edge) | inside) & canvas & ~line
-    frame = (canvas.mean() > 0.75 and line.mean() < 0.3 and written.any(1).mean() > 0.3
-             and written.mean() > 0.005)
-    return bool(sheet or frame)
+    if canvas.mean() > 0.75 and line.mean() < 0.3 and written.any(1).mean() > 0.3:
+        y, x = np.nonzero(written)
+        return np.array([y.min(), x.min(), y.max() + 1, x.max() + 1]) + [top, left] * 2, 0.05
+    return None
 
 
 def crop(rgb: np.ndarray, part: np.ndarray, margin: float) -> np.ndarray:
@@ -433,8 +439,9 @@ def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
         grey = resize(grey, min(WORK, 4 * max(grey.shape)))
         digit = choose_pieces(ink_strength(grey))
         part = digit.box / (digit.mask.shape * 2)
-        if not cut_out and is_sheet(digit):
-            rgb = crop(rgb, part, -0.04)
+        if not cut_out and (sheet := in_sheet(digit)):
+            box, margin = sheet
+            rgb = crop(rgb, box / (digit.mask.shape * 2), margin)
         elif (part[2:] - part[:2]).max() < 0.4 and max(rgb.shape) > WORK:
             rgb = crop(rgb, part, 0.5)
         else:

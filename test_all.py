@@ -1892,6 +1892,16 @@ class TestPictureToDigit(TestCase):
         lines[10::26] = lines[:, 10::26] = 0.7
         self.check(picture(np.maximum(lines, np.pad(seven(240, 12), 20))), 0.25)
 
+    def test_a_circle_drawn_around(self):
+        y, x = np.mgrid[:300, :300] - 149.5
+        ring = abs(np.hypot(y, x) - 120) < 4
+        self.check(picture(np.maximum(np.pad(seven(), 50), ring)), 0.1)
+
+    def test_ink_that_touches_the_edge_of_a_sheet(self):
+        sheet = seven()[20:158]  # down into the foot of the seven
+        light = np.pad(220 * (1 - 0.8 * sheet), 40, constant_values=60)
+        self.check(picture(1 - light / 255), 0.25)
+
     def test_dark_frame_and_table(self):
         self.check(np.pad(picture(seven()), ((9, 9), (9, 9), (0, 0))) | np.uint8([0, 0, 0, 255]))
 
@@ -2640,7 +2650,7 @@ class TestReadme(TestCase):
                 continue
             with self.subTest(command):
                 done = subprocess.run(command.split("  #")[0].replace("python ",
-                                                                      f"{sys.executable} ", 1),
+                                                                      f"'{sys.executable}' ", 1),
                                       shell=True, cwd=self.folder, capture_output=True, text=True,
                                       timeout=170,
                                       stdin=subprocess.DEVNULL)

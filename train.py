@@ -638,8 +638,8 @@ def check_options(options: argparse.Namespace) -> Recipe:
             found = {**asdict(recipe), **vars(options)}[name.replace("-", "_")]
             raise UsageError(f"--{name} must be {what}, not {found}")
     out = Path(options.out)
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder; give the name of a file in it")
+    if out.exists() and not out.is_file():
+        raise UsageError(f"--out {out} is a folder or a device; give the name of a file")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK) or len(out.name) > 200:
         raise UsageError(f"--out {out}: it cannot be written to; choose another place")
