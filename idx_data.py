@@ -43,7 +43,8 @@ def interrupted(kind, error, trace):
 
 
 # Not in other programs, nor in the tests: they clean up behind them.
-if Path(sys.argv[0]).name in ("idx_data.py", "model.py", "evaluate.py", "train.py", "infer.py"):
+if Path(sys.argv[0]).resolve() in [Path(__file__).resolve().with_name(f"{name}.py") for name in (
+        "idx_data", "model", "evaluate", "train", "infer")]:
     sys.excepthook = interrupted
 
 # Threads wait for each other in a loop, by default for so long that a second busy program on the

@@ -593,8 +593,7 @@ def steps(rgba: np.ndarray) -> np.ndarray:
     picture, the first and the last: the others are left out."""
     seen = np.kron(mnist_style(rgba), np.ones((12, 12)))
     grey = few_pixels(composite(rgba))
-    if grey is not None or is_mnist(rgba):
-        grey = to_grey(composite(rgba)) if grey is None else grey
+    if grey is not None:
         parts = [np.kron(grey, np.ones((len(seen) // max(grey.shape),) * 2))]
     else:
         grey, digit = find_digit(composite(rgba))
