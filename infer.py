@@ -239,6 +239,12 @@ def opening(mask: np.ndarray, size: int) -> np.ndarray:
     return around(around(mask, size, np.minimum), size, np.maximum)
 
 
+def lines_across(mask: np.ndarray, size: int) -> np.ndarray:
+    """Which rows of (H, W) bool are part of a line from end to end: (H,) bool. It may lean and have
+    gaps, both by up to `size` pixels, an odd number: a thin one is found in as many rows."""
+    return around(mask, size, np.maximum).mean(1) > 0.95
+
+
 def without_frame(mask: np.ndarray) -> np.ndarray:
     """(H, W) bool without straight lines along its sides, from end to end, a little aslant perhaps:
     the borders of a cell in a form."""
@@ -246,8 +252,7 @@ def without_frame(mask: np.ndarray) -> np.ndarray:
     for turns in range(4):
         side, inner = np.rot90(mask, turns), np.rot90(rest, turns)  # views, the side on top
         depth, lean = len(side) // 10 + 2, len(side) // 120 + 1
-        broad = around(side[: depth + lean], 2 * lean + 1, np.maximum)[:depth]
-        lines = np.flatnonzero(broad.mean(1) > 0.95)
+        lines = np.flatnonzero(lines_across(side[: depth + lean], 2 * lean + 1)[:depth])
         end = lines[-1] + lean + 1 if lines.size else 0
         if 0 < end < len(side) and side[end : end + 3].mean() < 0.5:  # else a margin of paper
             inner[:end] = False
@@ -261,7 +266,7 @@ def without_rules(mask: np.ndarray) -> np.ndarray:
     size = 2 * (max(mask.shape) // 120 + 1) + 1  # pixels that a line may be thick, or lean over
     thick = opening(mask, size)
     for picture, inner, strokes in (mask, rest, thick), (mask.T, rest.T, thick.T):  # views
-        full = around(picture, size, np.maximum).mean(1) > 0.95
+        full = lines_across(picture, size)
         depth = len(full) // 10
         starts = np.diff(full[depth : len(full) - depth].astype(int)) > 0
         if starts.sum() >= 2 and full.mean() < 0.5:
@@ -438,10 +443,11 @@ def find_digit(rgb: np.ndarray) -> tuple[np.ndarray, Found]:
         grey = to_grey(shrink(rgb, WORK))
         grey = resize(grey, min(WORK, 4 * max(grey.shape)))
         digit = choose_pieces(ink_strength(grey))
-        part = digit.box / (digit.mask.shape * 2)
+        sides = digit.mask.shape * 2
+        part = digit.box / sides
         if not cut_out and (sheet := in_sheet(digit)):
             box, margin = sheet
-            rgb = crop(rgb, box / (digit.mask.shape * 2), margin)
+            rgb = crop(rgb, box / sides, margin)
         elif (part[2:] - part[:2]).max() < 0.4 and max(rgb.shape) > WORK:
             rgb = crop(rgb, part, 0.5)
         else:
@@ -591,12 +597,12 @@ def steps(rgba: np.ndarray) -> np.ndarray:
     """What becomes of a picture, side by side, (h, w) uint8: grey, the paper under it, the ink, all
     of it above the threshold, the digit's pieces, and the digit as the network sees it. Of a small
     picture, the first and the last: the others are left out."""
-    seen = np.kron(mnist_style(rgba), np.ones((12, 12)))
-    grey = few_pixels(composite(rgba))
+    seen, rgb = np.kron(mnist_style(rgba), np.ones((12, 12))), composite(rgba)
+    grey = few_pixels(rgb)
     if grey is not None:
         parts = [np.kron(grey, np.ones((len(seen) // max(grey.shape),) * 2))]
     else:
-        grey, digit = find_digit(composite(rgba))
+        grey, digit = find_digit(rgb)
         ink = digit.strength > digit.edge
         parts = [grey, paper_under(grey), 255 * digit.strength.clip(0, 1), 255 * ink,
                  255 * digit.mask]
