@@ -15,7 +15,6 @@ import base64
 import html
 import json
 import math
-import os
 import shutil
 import sys
 import textwrap
@@ -825,10 +824,8 @@ def make_parser() -> Parser:
                         "(default: report; with --json, none is written)")
     parser.add_argument("--pictures", metavar="NAMES", **unset, help="write these pictures alone, "
                         "without the page; separated by commas, some of " + ", ".join(PICTURES))
-    sample = parser.add_mutually_exclusive_group()
-    sample.add_argument("--seed", type=int, default=0, metavar="N",
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
                         help="seed of the sample of images in predictions.svg")
-    sample.add_argument("--random", action="store_true", help="another sample each time")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object to stdout")
     return parser
@@ -860,7 +857,6 @@ def main(arguments: list[str]) -> int:
         choose(name, PICTURES, "--pictures")
     if not 0 <= options.seed < 2**63:
         raise UsageError(f"--seed must be from 0 to 2^63 - 1, not {options.seed}")
-    seed = int.from_bytes(os.urandom(4), "big") if options.random else options.seed
     folder = getattr(options, "report", "report" if some or not options.json else None)
     device = pick_device(options.device)
     set_threads()
@@ -880,9 +876,7 @@ def main(arguments: list[str]) -> int:
 
     disputed = DISPUTED if options.split == "test" and digits.is_mnist() else set()
     if folder:
-        if options.random:
-            say(f"sample of --seed {seed}", sys.stderr)
-        pictures = draw(nets[0], results[-1], images, digits, disputed, seed)
+        pictures = draw(nets[0], results[-1], images, digits, disputed, options.seed)
         whole = None if some else page(names, nets, results, options.split, pictures)
         write_report(Path(folder), {name: pictures[name] for name in wanted}, whole)
     if options.json:

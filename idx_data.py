@@ -33,20 +33,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def interrupted(kind, error, trace):
-    """Ctrl-C before `run_script` begins, and loading torch takes a second, gives no traceback."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-    else:
-        print("interrupted", file=sys.stderr)
-        os._exit(130)
-
-
-# Not in other programs, nor in the tests: they clean up behind them.
-if Path(sys.argv[0]).resolve() in [Path(__file__).resolve().with_name(f"{name}.py") for name in (
-        "idx_data", "model", "evaluate", "train", "infer")]:
-    sys.excepthook = interrupted
-
 # Threads wait for each other in a loop, by default for so long that a second busy program on the
 # same cores makes training ten times slower. Read by GNU's OpenMP when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -77,7 +63,9 @@ def in_file(path, advice: str = ""):
 # How a file begins says what it is, whatever its name says.
 SIGNATURES = [(b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"),
               (b"GIF8", "a GIF picture"), (b"BM", "a BMP picture"), (b"II*\0", "a TIFF picture"),
-              (b"MM\0*", "a TIFF picture"), (b"%PDF", "a PDF document"),
+              (b"MM\0*", "a TIFF picture"),
+              *[(f"P{kind}".encode(), "a Netpbm picture") for kind in range(1, 7)],
+              (b"%PDF", "a PDF document"),
               (b"\x1f\x8b", "a gzip file"), (b"PK\x03\x04", "a zip file"),
               (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for"),
               (b"<svg", "an SVG picture"), (b"<", "an HTML page"), (b"{", "JSON text")]
@@ -488,82 +476,14 @@ def write_png(path, array: np.ndarray) -> None:
     write_whole(path, lambda file: file.write(data))
 
 
-# --- Pictures: Netpbm, and whatever Pillow reads --------------------------------------------------
-
-def is_netpbm(data: bytes) -> bool:
-    """Whether the data begin with P1 to P6 and a space (or a comment)."""
-    kind, end = data[:2], data[2:3]
-    return kind in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6") and (end.isspace() or end == b"#")
-
-
-def read_netpbm(data: bytes) -> np.ndarray:
-    """Decode PBM, PGM or PPM, plain (P1-P3) or binary (P4-P6). Returns (H, W, 4) uint8 RGBA.
-    Source: the Netpbm project's pages pbm(5), pgm(5), ppm(5). Raises FormatError."""
-    if not is_netpbm(data):
-        raise FormatError(f"expected a Netpbm picture, P1 to P6, found {kind_of(data[:48])}")
-    kind = data[1] - ord("0")
-    numbers, position = [], 2
-    while len(numbers) < (2 if kind in (1, 4) else 3):  # width, height, and the largest value
-        if data[position : position + 1] == b"#":
-            position = len(data) if (end := data.find(b"\n", position)) < 0 else end + 1
-        elif data[position : position + 1].isspace():
-            position += 1
-        else:
-            end = position
-            while data[end : end + 1].isdigit() and end < position + 10:
-                end += 1
-            if end == position:
-                raise FormatError("expected width, height and largest value in the Netpbm header, "
-                                  f"found {data[position : position + 8]!r}")
-            numbers.append(int(data[position:end]))
-            position = end
-    width, height, largest = (*numbers, 1)[:3]
-    check_size(width, height, "Netpbm header")
-    if not 1 <= largest <= 65535:
-        raise FormatError(f"expected a largest value from 1 to 65535, found {largest}")
-    if kind > 3 and not data[position : position + 1].isspace():
-        raise FormatError("expected one space between the Netpbm header and the pixels, "
-                          f"found {data[position : position + 1]!r}")
-    channels = 3 if kind in (3, 6) else 1
-    count = width * height * channels
-    if kind <= 3:  # numbers as text; P1 needs no space between its digits
-        text = b"".join(line.split(b"#")[0] + b" " for line in data[position:].split(b"\n"))
-        words = text.split()[:count]
-        if kind == 1:
-            digits = np.frombuffer(b"".join(text.split()), np.uint8)
-            samples = digits[:count].astype(np.int64) - ord("0")
-        elif all(word.isdigit() for word in words):
-            samples = np.array([int(word.lstrip(b"0")[:6] or b"0") for word in words], np.int64)
-        else:
-            raise FormatError("expected numbers as the pixels of a plain Netpbm file")
-    elif kind == 4:
-        length = -(-width // 8)
-        bits = np.frombuffer(data[position + 1 : position + 1 + height * length], np.uint8)
-        samples = np.unpackbits(bits[: bits.size // length * length].reshape(-1, length), axis=1)
-        samples = samples[:, :width].reshape(-1)
-    else:
-        size = 1 if largest < 256 else 2
-        body = data[position + 1 : position + 1 + count * size]
-        samples = np.frombuffer(body[: len(body) // size * size], f">u{size}")
-    if samples.size != count:
-        raise FormatError(f"{width} × {height} pixels need {count:,} samples, "
-                          f"found {samples.size:,}")
-    if samples.min() < 0 or samples.max() > largest:
-        raise FormatError(f"expected samples from 0 to {largest}, "
-                          f"found {samples.min()} to {samples.max()}")
-    samples = (samples.astype(np.uint32) * 255 // largest).reshape(height, width, channels)
-    rgba = np.full((height, width, 4), 255, np.uint8)
-    rgba[..., :3] = samples if kind not in (1, 4) else 255 - samples  # in a bitmap, 1 is black
-    return rgba
+# --- Pictures: whatever Pillow reads --------------------------------------------------------------
 
 
 def read_picture(data: bytes) -> np.ndarray:
-    """Decode a picture file of any format: PNG and Netpbm here, others by Pillow where it is
-    installed. Returns (H, W, 4) uint8 RGBA. Raises FormatError."""
+    """Decode a picture file of any format: PNG here, others by Pillow where it is installed.
+    Returns (H, W, 4) uint8 RGBA. Raises FormatError."""
     if data[:4] == PNG_SIGNATURE[:4]:
         return read_png(data)
-    if is_netpbm(data):
-        return read_netpbm(data)
     kind = kind_of(data[:64])
     if not kind.endswith("picture") or "SVG" in kind:
         raise FormatError(f"expected a picture, found {kind}")
@@ -1019,7 +939,6 @@ def run_script(main) -> None:
         raise KeyboardInterrupt
 
     try:
-        sys.excepthook = sys.__excepthook__  # from here on, below
         signal.signal(signal.SIGTERM, stop)
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by the shell: >&-
