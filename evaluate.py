@@ -22,9 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import model
-from idx_data import (Digits, Parser, UsageError, add_data_arguments, choose, load_digits,
-                      pick_device, plain, png_bytes, run_script, say, set_threads, split,
-                      standardise, write_whole)
+from idx_data import Digits, load_digits, split, standardise
+from support.command_line import Parser, add_data_arguments, choose, plain, run_script, say
+from support.errors import UsageError
+from support.files import write_whole
+from support.machine import pick_device, set_threads
+from support.png import png_bytes
 
 import numpy as np
 import torch

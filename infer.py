@@ -21,9 +21,13 @@ from pathlib import Path
 
 import model
 from evaluate import predict
-from idx_data import (FormatError, Parser, UsageError, luminance, may_be_idx, open_file,
-                      pick_device, pictures_in, plain, read_file, read_idx, read_picture,
-                      run_script, say, set_threads, shape_text, write_png)
+from idx_data import may_be_idx, read_idx
+from support.command_line import Parser, plain, run_script, say
+from support.errors import FormatError, UsageError, shape_text
+from support.files import open_file, read_file
+from support.machine import pick_device, set_threads
+from support.pictures import luminance, pictures_in, read_picture
+from support.png import write_png
 
 import numpy as np
 import torch

@@ -12,8 +12,9 @@ import re
 import zipfile
 from pathlib import Path
 
-from idx_data import (FormatError, Parser, UsageError, choose, in_file, kind_of, read_file,
-                      run_script, say, write_whole)
+from support.command_line import Parser, choose, run_script, say
+from support.errors import FormatError, UsageError, in_file
+from support.files import kind_of, read_file, write_whole
 
 import torch
 from torch import nn

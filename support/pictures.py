@@ -1,0 +1,98 @@
+"""Pictures of any format, and folders of them as a data set."""
+import io
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from support.command_line import Progress
+from support.errors import FormatError, in_file, shape_text
+from support.files import kind_of, read_file
+from support.png import PNG_SIGNATURE, check_size, read_png
+
+
+def read_picture(data: bytes) -> np.ndarray:
+    """Decode a picture file of any format: PNG here, others by Pillow where it is installed.
+    Returns (H, W, 4) uint8 RGBA. Raises FormatError."""
+    if data[:4] == PNG_SIGNATURE[:4]:
+        return read_png(data)
+    kind = kind_of(data[:64])
+    if not kind.endswith("picture") or "SVG" in kind:
+        raise FormatError(f"expected a picture, found {kind}")
+    package = "pillow-heif" if "HEIC" in kind else "pillow"
+    unknown = FormatError(f"this is {kind}: convert it to PNG, or run `pip install {package}`")
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise unknown from None
+    with suppress(ImportError):
+        import pillow_heif  # lets Pillow read HEIC, the format of iPhones
+        pillow_heif.register_heif_opener()
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            check_size(*picture.size, "header")
+            return np.array(ImageOps.exif_transpose(picture).convert("RGBA"))
+    except FormatError:
+        raise
+    except UnidentifiedImageError:
+        raise unknown from None
+    except Exception as error:  # Pillow's decoders raise whatever they like on a broken file
+        raise FormatError(f"this is {kind} that Pillow cannot read ({error}); "
+                          "convert it to PNG") from None
+
+
+def luminance(rgba: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 RGBA becomes (H, W) float32 from 0 to 255, alpha ignored (ITU-R BT.601)."""
+    return rgba[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+PICTURES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
+            ".tiff", ".heic", ".heif", ".avif"}
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder, sorted by name; not hidden ones, which macOS leaves about."""
+    return sorted(path for path in folder.iterdir()
+                  if path.suffix.lower() in PICTURES and path.name[0] != ".")
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted by name, but not hidden ones (.ipynb_checkpoints)."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
+def has_folders(root: Path) -> bool:
+    """Whether root/train and root/test hold folders, as picture data sets do."""
+    return all((root / part).is_dir() and class_folders(root / part) for part in ("train", "test"))
+
+
+def read_folders(root: Path) -> list[np.ndarray]:
+    """Read root/train/CLASS/*.png and root/test/CLASS/*.png, light ink on black as MNIST has it.
+    A class folder named by a number is that label; other names are numbered in sorted order.
+    Returns training images and labels, test images and labels. Raises FormatError."""
+    names = sorted({path.name for part in ("train", "test") for path in class_folders(root / part)})
+    if all(name.isascii() and name.isdigit() and len(name) < 4 for name in names):
+        labels = {name: int(name) for name in sorted(names, key=int)}
+    else:
+        labels = {name: label for label, name in enumerate(names)}
+    arrays, shape = [], None
+    for part in ("train", "test"):
+        paths = [(path, label) for name, label in labels.items() if (root / part / name).is_dir()
+                 for path in pictures_in(root / part / name)]
+        if not paths:
+            raise FormatError(f"{root / part}: expected pictures in its folders, found none")
+        images = []
+        with Progress(len(paths), f"reading {part}", "pictures") as bar:
+            for path, _ in paths:
+                data = read_file(path)
+                with in_file(path):
+                    image = np.rint(luminance(read_picture(data))).astype(np.uint8)
+                    shape = shape or image.shape
+                    if image.shape != shape:
+                        raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
+                                          f"found {shape_text(image.shape)}")
+                images.append(image)
+                if bar.due():
+                    bar.show(len(images))
+        arrays += [np.stack(images), np.array([label for _, label in paths], np.int64)]
+    return arrays
