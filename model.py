@@ -6,15 +6,13 @@
 A network takes standardised images (B, 1, 28, 28) and returns logits (B, classes): the softmax is
 part of the loss when training, and of `evaluate.predict` afterwards.
 """
-import io
 import math
 import re
-import zipfile
 from pathlib import Path
 
 from support.command_line import Parser, choose, run_script, say
+from support.checkpoint import plain_names, put_weights, read_torch, save_torch
 from support.errors import FormatError, UsageError, in_file
-from support.files import kind_of, read_file, write_whole
 
 import torch
 from torch import nn
@@ -205,19 +203,6 @@ def save(net: Network, path) -> None:
                 "std": net.std, "weights": weights, "history": net.history, "run": net.run}, path)
 
 
-def save_torch(content: dict, path) -> None:
-    """torch.save, whole or not at all; by way of memory, for torch reports a full disk badly."""
-    data = io.BytesIO()
-    torch.save(content, data)
-    write_whole(path, lambda file: file.write(data.getbuffer()))
-
-
-def plain_names(weights: dict) -> dict:
-    """The names of the weights without what torch.compile and DataParallel put before them."""
-    return {re.sub(r"^(_orig_mod\.|module\.)+", "", str(name)): tensor
-            for name, tensor in weights.items()}
-
-
 def load(path, device="cpu", name: str | None = None) -> Network:
     """Read a checkpoint and return its network in eval mode, with .mean, .std, .history and .run.
 
@@ -251,26 +236,6 @@ def find_checkpoint() -> Path:
             return path
     raise UsageError("no model.pt here and no pretrained.pt beside the scripts: train a model with "
                      "`python train.py`, or name a checkpoint")
-
-
-def read_torch(path) -> dict:
-    """A dictionary that torch.save has written. Raises FormatError for anything else."""
-    data = read_file(path)
-    if not data.startswith(b"PK\x03\x04"):
-        old = ", or a checkpoint of torch before 1.6" if data.startswith(b"\x80\x02") else ""
-        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}{old}")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch packs nothing: no bomb
-            if sum(entry.file_size for entry in archive.infolist()) > len(data):
-                raise FormatError("more unpacked than packed")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
-        raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load "
-                          f"with weights_only=True ({type(error).__name__}): it is broken, or "
-                          "holds more than weights") from None
-    if not isinstance(content, dict):
-        raise FormatError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
-    return content
 
 
 KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict,
@@ -309,34 +274,6 @@ def _from_state_dict(content: dict, name: str) -> Network:
                           f"found {len(tensors)}")
     put_weights(net, dict(zip(names, tensors)))
     return net
-
-
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def put_weights(net: Network, weights: dict) -> None:
-    """Copy `weights` into the network, after a look at every name, shape, type and value."""
-    for name, own in (wanted := net.state_dict()).items():
-        if name not in weights:
-            raise FormatError(f"the network {net.name} lacks tensor {name!r} in this file")
-        tensor, shape = weights[name], tuple(own.shape)
-        plain = (isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
-                 and tensor.device.type != "meta" and not tensor.is_nested)
-        if not plain or tuple(tensor.shape) != shape:
-            found = tuple(tensor.shape) if plain else f"a {type(tensor).__name__} of another kind"
-            raise FormatError(f"expected {name} of shape {shape} for the network {net.name}, "
-                              f"found {found}")
-        kinds = FLOATS if own.is_floating_point() else (torch.int64,)
-        if tensor.dtype not in kinds:
-            raise FormatError(f"expected {name} to be {own.dtype}, found {tensor.dtype}")
-        if not tensor.to(own.dtype).isfinite().all():
-            raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
-        if name.endswith("running_var") and (tensor < 0).any():
-            raise FormatError(f"expected variances, found a negative number in {name}")
-    for name in weights:
-        if name not in wanted:
-            raise FormatError(f"the network {net.name} has no tensor {name!r}, this file has")
-    net.load_state_dict(weights)
 
 
 def main(arguments: list[str]) -> int:

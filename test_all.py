@@ -41,17 +41,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import evaluate
 import idx_data
 import infer
 import model
 import train
-from support import command_line, download, files, machine, pictures, png
+from support import benchmark, download, files, pictures, png, strong_augmentation
+from support.checkpoint import read_torch
 from support.errors import FormatError, UsageError
-from support.test_tools import (HERE, SCRIPTS, TestCase, ToyTestCase, call, run, toy_images,
-                                write_toy)
+from support.test_tools import (HERE, SCRIPTS, TestCase, ToyTestCase, call, data_folder, mnist,
+                                needs_mnist, run, toy_images, write_toy)
 
 torch.set_num_threads(2)
 
@@ -592,23 +592,6 @@ class TestDownload(TestCase):
         np.testing.assert_array_equal(digits.test_images[3].flatten().numpy(), np.arange(784) % 256)
 
 
-def data_folder() -> Path | None:
-    """Where the real MNIST lies: in data/, or wherever the environment variable MNIST_DATA says."""
-    for root in filter(None, (os.environ.get("MNIST_DATA"), HERE / "data")):
-        if len(idx_data.find_files(Path(root))) == 4:
-            return Path(root)
-    return None
-
-
-needs_mnist = unittest.skipIf(data_folder() is None,
-                              "the real MNIST is not in data/ (python idx_data.py fetches it)")
-
-
-@functools.cache
-def mnist() -> idx_data.Digits:
-    return idx_data.load_digits(data_folder())
-
-
 @needs_mnist
 class TestMnist(TestCase):
     def test_published_facts(self):
@@ -795,29 +778,29 @@ class TestAugment(TestCase):
         images = torch.zeros(400, 28, 28, dtype=torch.uint8)
         images[:, 4:24, 10:17] = 200
         same = torch.eye(2, 3).expand(400, 2, 3)
-        wide = train.apply_affine(images, train.stretch(images, same, 1, self.generator())) > 100
+        wide = train.apply_affine(images, strong_augmentation.stretch(images, same, 1, self.generator())) > 100
         self.assertTrue((wide.any(2).sum(1) == 20).all())
         widths = wide.any(1).sum(1)
         self.assertTrue(150 < (widths == 7).sum() < 250)
         self.assertTrue(18 <= widths.max() <= 20 and widths.min() == 7)
         images[:, :, 12:] = 0
-        thin = train.apply_affine(images, train.stretch(images, same, 1, self.generator())) > 100
+        thin = train.apply_affine(images, strong_augmentation.stretch(images, same, 1, self.generator())) > 100
         self.assertLessEqual(thin.any(1).sum(1).max(), 6)
 
     def test_coarse(self):
         """A step through 14 pixels, by hand: means of pairs, then halfway between their centres."""
         images = torch.zeros(200, 28, 28)
         images[:, :, 13:] = 100
-        seen = train.random_coarse(images, 1, self.generator())
+        seen = strong_augmentation.random_coarse(images, 1, self.generator())
         few = np.repeat([0, 50, 100], [6, 1, 7])
         line = np.interp(np.arange(28) / 2 - 0.25, np.arange(14), few)
         found = (seen - torch.from_numpy(line)).abs().amax((1, 2)) < 0.01
         self.assertTrue(60 < found.sum() < 140)  # the others through 10 pixels
-        self.assertTrue(torch.equal(train.random_coarse(images, 0, self.generator()), images))
+        self.assertTrue(torch.equal(strong_augmentation.random_coarse(images, 0, self.generator()), images))
 
     def test_drawn_forms_are_as_large_and_placed_as_mnist(self):
-        for digit, strokes in train.FORMS:
-            images = train.draw_form(strokes, 20, self.generator()).numpy()
+        for digit, strokes in strong_augmentation.FORMS:
+            images = strong_augmentation.draw_form(strokes, 20, self.generator()).numpy()
             self.assertEqual((images.shape, images.dtype), ((20, 28, 28), np.uint8))
             for ink in images:
                 y, x = np.nonzero(ink > 100)
@@ -829,7 +812,7 @@ class TestAugment(TestCase):
         """A T, each random number half-way between its bounds: points where they are, 0.85 as wide,
         a pen of 2.5 pixels, which leaves 17.5 for the height. It is moved by small steps."""
         with mock.patch("torch.rand", lambda *shape, **_: torch.full(shape, 0.5)):
-            found = train.draw_form([[(0, 0), (10, 0)], [(5, 0), (5, 10)]], 1, self.generator())
+            found = strong_augmentation.draw_form([[(0, 0), (10, 0)], [(5, 0), (5, 10)]], 1, self.generator())
         wide, high = 0.85 * 17.5, 17.5
         middle = high / 2 * high / (wide + high)  # of the mass: the bar's is at 0
         wanted = np.zeros((28, 28))
@@ -842,9 +825,9 @@ class TestAugment(TestCase):
 
     def test_forms_are_added_with_their_labels(self):
         images, labels = torch.zeros(7, 28, 28, dtype=torch.uint8), torch.arange(7)
-        more, theirs = train.with_forms(images, labels, 3, self.generator())
-        self.assertEqual((len(more), len(theirs)), (7 + 3 * len(train.FORMS),) * 2)
-        for i, (digit, _) in enumerate(train.FORMS):
+        more, theirs = strong_augmentation.with_forms(images, labels, 3, self.generator())
+        self.assertEqual((len(more), len(theirs)), (7 + 3 * len(strong_augmentation.FORMS),) * 2)
+        for i, (digit, _) in enumerate(strong_augmentation.FORMS):
             self.assertEqual(theirs[7 + 3 * i : 10 + 3 * i].tolist(), [digit] * 3)
         self.assertTrue((more[7:].amax((1, 2)) > 200).all() and not more[:7].any())
 
@@ -2184,7 +2167,7 @@ class TestInterrupted(ToyTestCase):
             process.communicate()
             self.assertEqual(process.returncode, -signal.SIGKILL, count)
             for path in self.folder.glob("killed.pt*"):
-                model.read_torch(path)
+                read_torch(path)
         self.assertTrue((self.folder / "killed.pt.resume").exists())
         output, error = self.start(*arguments, "--out", "killed.pt", "--resume").communicate()
         self.assertIn("best epoch", output, error)
@@ -2526,186 +2509,6 @@ class TestReadme(TestCase):
                 self.assertEqual(done.returncode, 0, done.stderr)
 
 
-# --- The benchmark --------------------------------------------------------------------------------
-
-def well_known_fast_script(digits, seed) -> tuple[float, float]:
-    """One epoch at batch 256 in file order, Adam, one-cycle, float32. Returns seconds, accuracy."""
-    torch.manual_seed(seed)
-    nn = torch.nn
-    net = nn.Sequential(nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3),
-                        nn.MaxPool2d(2),
-                        nn.ReLU(), nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10))
-    optimiser = torch.optim.Adam(net.parameters(), 0.01, betas=(0.7, 0.9))
-    x = digits.train_images.unsqueeze(1).float().div(255).sub(0.1307).div(0.3081)
-    y = digits.train_labels
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01,
-                                                   total_steps=math.ceil(len(y) / 256))
-    started = time.perf_counter()
-    for images, labels in zip(x.split(256), y.split(256)):
-        optimiser.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
-        optimiser.step()
-        schedule.step()
-    seconds = time.perf_counter() - started
-    net.mean, net.std = 0.1307, 0.3081
-    return seconds, evaluate.evaluate(net, digits.test_images, digits.test_labels).accuracy
-
-
-class PerItem(torch.utils.data.Dataset):
-    """Images normalised one at a time, as the usual examples do it."""
-
-    def __init__(self, images, labels):
-        self.images, self.labels = images, labels
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, i):
-        return ((self.images[i].float() / 255 - 0.1307) / 0.3081).unsqueeze(0), self.labels[i]
-
-
-def loader_epoch(net, optimiser, digits, batch_size) -> float:
-    """An epoch through a DataLoader over per-item normalised images. Returns seconds."""
-    loader = torch.utils.data.DataLoader(PerItem(digits.train_images, digits.train_labels),
-                                         batch_size, shuffle=True)
-    net.train()
-    started = time.perf_counter()
-    for images, labels in loader:
-        optimiser.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
-        optimiser.step()
-    return time.perf_counter() - started
-
-
-def dropout_through_loader(digits) -> float:
-    """An epoch of the network of `dropout`, as such scripts train it. Returns seconds."""
-    net = model.build("dropout").to(memory_format=torch.contiguous_format)
-    return loader_epoch(net, torch.optim.Adam(net.parameters()), digits, 100)
-
-
-def pytorch_example(digits) -> float:
-    """One epoch of PyTorch's own MNIST example, of which four are compared. Returns seconds."""
-    nn = torch.nn
-    net = nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(),
-                        nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten(), nn.Linear(9216, 128),
-                        nn.ReLU(), nn.Dropout(0.5),
-                        nn.Linear(128, 10))
-    return loader_epoch(net, torch.optim.Adadelta(net.parameters(), 1.0), digits, 64)
-
-
-def measured(command: list[str]) -> tuple:
-    """Run a command that prints JSON; returns that and its peak resident memory in MB."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               text=True, cwd=HERE)
-    output = process.stdout.read()
-    usage = os.wait4(process.pid, 0)[2]
-    return json.loads(output), usage.ru_maxrss / (1e3 if sys.platform == "linux" else 1e6)
-
-
-def alone(function, root) -> float:
-    """What a function of this file returns for the data set, in a process of its own, as such a
-    script runs: keep_freed_memory, called in this one, would make it faster too."""
-    code = ("import sys, idx_data, test_all; "
-            f"print(test_all.{function.__name__}(idx_data.load_digits(sys.argv[1])))")
-    return measured([sys.executable, "-c", code, str(root)])[0]
-
-
-def spread(values, unit: str = "s") -> str:
-    values, digits = (1000 * np.array(values), 0) if unit == "ms" else (values, 2)
-    return (f"{np.median(values):.{digits}f} {unit} "
-            f"({min(values):.{digits}f} to {max(values):.{digits}f})")
-
-
-def benchmark() -> None:
-    """Print the speed of everything on this machine. It judges nothing."""
-    root = Path(data_folder() or HERE / "data").absolute()
-    digits = idx_data.load_digits(root)
-    machine.set_threads()
-    device = torch.device("cpu")
-    dtype, why = machine.pick_precision("auto", device)
-    rounds = 5
-    bar = command_line.Progress(len(train.RECIPES) + 3 * rounds + 7, "benchmark", "parts")
-    done = itertools.count(1)
-
-    def tick(value):
-        bar.show(next(done))
-        return value
-
-    def seconds(function):
-        started = time.perf_counter()
-        function()
-        return time.perf_counter() - started
-
-    machine.keep_freed_memory()
-    lines = [f"{torch.get_num_threads()} threads, {dtype} ({why}), torch {torch.__version__}, "
-             f"Python {sys.version.split()[0]}", ""]
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        for name in idx_data.FILES:
-            shutil.copy(idx_data.find_files(Path(root))[name], folder / name)
-        arrays = {name: idx_data.read_idx(folder / name) for name in idx_data.FILES}
-        raw = [seconds(lambda: idx_data.load_digits(folder)) for _ in range(5)]
-        for name, array in arrays.items():
-            idx_data.write_idx(folder / "gz" / f"{name}.gz", array)
-        packed = [seconds(lambda: idx_data.load_digits(folder / "gz")) for _ in range(5)]
-        lines.append(f"loading the data set     {spread(raw, 'ms')} raw, "
-                     f"{spread(packed, 'ms')} gzip")
-        generator = torch.Generator().manual_seed(0)
-
-        def epoch_of(name, *options):
-            return measured([sys.executable, "train.py", "--recipe", name, "--epochs", "1",
-                             "--data", str(root), "--out", str(folder / "a.pt"), "--json",
-                             *options])
-
-        def augment_all(ranges):
-            for batch in digits.train_images.split(256):
-                train.augment(batch, ranges, generator)
-        lines += ["", f"{'recipe':<10}{'parameters':>11}{'augmenting':>12}{'training':>16}"
-                      f"{'inference':>16}{'peak memory':>14}"]
-        for name, recipe in train.RECIPES.items():
-            result, memory = epoch_of(name)
-            net = model.load(folder / "a.pt")
-            times = [seconds(lambda net=net: evaluate.predict(net, digits.test_images))
-                     for _ in range(3)]
-            ranges = recipe.augment
-            ready = "" if ranges == train.Augment() else \
-                f"{np.median([seconds(lambda r=ranges: augment_all(r)) for _ in range(3)]):.2f} s"
-            rate = 60_000 * (1 - recipe.val_fraction) / result["train_seconds"]
-            lines.append(tick(f"{name:<10}{result['parameters']:>11,}{ready:>12}"
-                              f"{rate:>10,.0f} img/s"
-                              f"{10000 / np.median(times):>10,.0f} img/s{memory:>11,.0f} MB"))
-
-        quick, fast, accuracy = [], [], []
-        for seed in range(rounds):
-            result = train.train(train.RECIPES["quick"], digits, seed, device, dtype,
-                                 folder / "q.pt",
-                                 {"settings": {}, "data": {}}, open(os.devnull, "w"))
-            quick.append(tick(result["train_seconds"]))
-            accuracy.append(result["test_accuracy"])
-            fast.append(tick(well_known_fast_script(digits, seed)))
-            tick(0)
-        example = [tick(4 * alone(pytorch_example, root)) for _ in range(2)]
-        ours, through_loader = [], []
-        for _ in range(5):
-            ours.append(epoch_of("dropout", "--val-fraction", "0.0001")[0]["train_seconds"])
-            through_loader.append(tick(alone(dropout_through_loader, root)))
-        bar.close()
-        times = [t for t, _ in fast]
-        lines += ["",
-                  f"to 99%: quick                  {spread(quick)}, "
-                  f"test accuracy {np.mean(accuracy):.2%} "
-                  f"± {np.std(accuracy, ddof=1):.2%} over {rounds} seeds",
-                  f"to 99%: well-known fast script {spread(times)}, "
-                  f"{np.mean([a for _, a in fast]):.2%}; "
-                  f"quick takes 1/{np.median(times) / np.median(quick):.1f}",
-                  f"PyTorch's example, 4 epochs    {spread(example)}; quick takes "
-                  f"1/{np.median(example) / np.median(quick):.0f}",
-                  f"dropout, one epoch             {spread(ours)}; "
-                  f"through a DataLoader {spread(through_loader)}, "
-                  f"{np.median(through_loader) / np.median(ours):.1f} times as long"]
-    print("\n".join(lines))
-
-
 def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, _) -> unittest.TestSuite:
     """unittest's protocol: the tests of this file, and those of support/."""
     tests.addTests(loader.discover(HERE / "support", "test_*.py", top_level_dir=HERE))
@@ -2714,7 +2517,7 @@ def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, _) -> uni
 
 def main() -> None:
     if sys.argv[1:] == ["--benchmark"]:
-        benchmark()
+        benchmark.benchmark()
         return
     result = unittest.main(exit=False).result
     # A test may fail in several of its parts.

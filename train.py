@@ -26,9 +26,12 @@ import model
 from evaluate import check_fit, evaluate, sparkline
 from idx_data import Digits, find_files, load_digits, mean_std, split, standardise
 from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
-from support.errors import FormatError, UsageError, in_file
+from support.checkpoint import check_same_run, read_torch, restore, save_torch, snapshot
+from support.errors import UsageError, in_file
 from support.machine import (describe_machine, keep_freed_memory, pick_device, pick_precision,
                              set_threads)
+from support.strong_augmentation import (random_coarse, random_moves, random_pen, stretch,
+                                         with_forms)
 
 import numpy as np
 import torch
@@ -145,49 +148,6 @@ def apply_affine(images: torch.Tensor, matrices: torch.Tensor, moves=0) -> torch
     return F.grid_sample(images.unsqueeze(1).float(), grid + moves, align_corners=False).squeeze(1)
 
 
-def stretch(images: torch.Tensor, matrices: torch.Tensor, most: float, generator) -> torch.Tensor:
-    """`matrices` (B, 2, 3) of `random_affine`, changed so that the digits of (B, H, W), light on
-    black, are drawn wider, or higher, up to a square of 20×20 pixels but at most some three times:
-    other data sets and forms distort what they collect so. Half of the images stay as they are."""
-    ink = images > 50
-    size = torch.stack([ink.any(axis).sum(1) for axis in (1, 2)], 1).clamp(7, 20)  # x, y
-    part = torch.rand(len(images), 1, generator=generator, device=images.device) * 2 - 1
-    zoom = (20 / size) ** (most * part.clamp(0))
-    return matrices / zoom.unsqueeze(2)
-
-
-def random_moves(count: int, size: int, deviation: float, generator) -> torch.Tensor:
-    """Smooth random moves (count, size, size, 2) for `apply_affine`, interpolated from 5×5 points
-    (elastic distortion: Simard, Steinkraus and Platt, 2003)."""
-    points = torch.randn(count, 2, 5, 5, generator=generator, device=generator.device)
-    points *= 2 * deviation / size
-    moves = F.interpolate(points, size, mode="bicubic", align_corners=True)
-    return moves.permute(0, 2, 3, 1)
-
-
-def random_pen(images: torch.Tensor, most: float, generator) -> torch.Tensor:
-    """(B, H, W) float images, each blended with itself either thicker, as of a broad pen, or
-    blurred, as of a coarse camera. Thinner strokes are not needed: `infer` thickens them."""
-    images = images.unsqueeze(1)
-    u = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device) * 2 - 1
-    thick = F.max_pool2d(images, 3, stride=1, padding=1)
-    soft = (1.5 * F.avg_pool2d(images, 5, stride=1, padding=2)).clamp(max=255)
-    return torch.lerp(images, torch.where(u > 0, thick, soft), most * u.abs()).squeeze(1)
-
-
-def random_coarse(images: torch.Tensor, probability: float, generator) -> torch.Tensor:
-    """(B, H, W) float images, some of them as seen through 10×10 or 14×14 pixels, enlarged as
-    `infer.draw_small` does it."""
-    u = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device)
-    images = images.unsqueeze(1)
-    for least, size in ((0, 10), (0.5, 14)):
-        few = F.interpolate(images, size, mode="area")
-        few = F.interpolate(few, images.shape[-1], mode="bilinear", align_corners=False)
-        chosen = (least * probability < u) & (u < (least + 0.5) * probability)
-        images = torch.where(chosen, few, images)
-    return images.squeeze(1)
-
-
 def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
     """(B, H, W) uint8 images, each changed at random within the ranges: (B, H, W) float32, 0 to
     255; the images themselves, uint8, where there is nothing to change."""
@@ -214,64 +174,6 @@ def sample_images(images: torch.Tensor, labels: torch.Tensor, ranges: Augment) -
     count = 0 if ranges == Augment() else 3
     versions = [augment(plain, ranges, generator).round().byte() for _ in range(count)]
     return torch.stack([plain, *versions], 1).cpu()
-
-
-# --- Forms that MNIST lacks -----------------------------------------------------------------------
-
-# MNIST was written in the United States, and has few or none of these, which others write. A form
-# is strokes from point to point: (x, y) in tenths of the height, from the top left.
-FORMS = (
-    (1, [[(1, 4), (5, 0), (5, 10)]]),  # with a flag
-    (1, [[(1, 4), (5, 0), (5, 10)], [(2, 10), (8, 10)]]),  # and a foot
-    (2, [[(1, 2.5), (2, .5), (4, .5), (5, 3), (1.5, 9.5), (8, 10)]]),  # with a long foot
-    (3, [[(1, 0), (7, 0), (4, 4), (6.5, 5), (7, 7), (6, 9.5), (3, 10), (0, 9)]]),  # flat on top
-    (4, [[(4, 0), (0, 6.5), (8, 6.5)], [(5.5, 4), (5, 10)]]),  # with a short upright
-    (4, [[(4.5, 0), (0.5, 7.5), (9, 8)], [(6.5, 6), (6, 10)]]),  # and a shorter one
-    (5, [[(8, 0), (3, .5), (2, 4), (6, 4.5), (6, 6.5), (2, 10)]]),  # slanted, its end straight
-    (6, [[(8, 0), (3, .5), (1, 4), (1, 8), (3, 10), (6, 9.5), (7, 7.5), (5, 5.5), (1, 6)]]),
-    (7, [[(0, 0), (7, 0), (3, 10)], [(1, 5), (7, 5)]]),  # crossed
-    (7, [[(0, 2), (0, 0), (7, 0), (3, 10)], [(1, 5), (7, 5)]]),  # and with a hook
-    (7, [[(-1, 4), (0, 2.5), (5, 3.5), (8, 2), (7.5, -.5), (5.5, 0), (5, 4), (5, 11)]]),  # looped
-    (8, [[(6, 1.5), (4, 0), (2, 1.5), (3, 3.5), (6, 6), (6, 9), (3, 10), (1, 8), (2, 5.5),
-          (6, 1.5)]]),  # in one stroke, the upper loop small
-    (9, [[(6, 2), (5, .5), (2, .5), (.5, 2), (2, 4.5), (5, 4.5), (6.5, 1.5), (6.5, 6.5), (5, 9.5),
-          (2.5, 10), (0, 9.5)]]),  # with a long hook
-)
-
-
-def draw_form(strokes, count: int, generator: torch.Generator) -> torch.Tensor:
-    """`count` digits of one form, (count, H, W) uint8, as large and placed as MNIST's. Each has its
-    points moved, its own width, and its own pen, at random."""
-    device = generator.device
-
-    def uniform(low, high, *shape):
-        u = torch.rand(count, *shape, generator=generator, device=device)
-        return low + (high - low) * u
-    points = torch.tensor(sum(strokes, []), dtype=torch.float32, device=device)  # (P, 2)
-    points = points + uniform(-1, 1, len(points), 2)
-    points[..., 0] *= uniform(0.6, 1.1, 1)
-    pen = uniform(1.5, 3.5, 1)  # pixels
-    longer_side = (points.amax(1) - points.amin(1)).amax(1, keepdim=True)
-    points *= ((20 - pen) / longer_side).unsqueeze(2)
-    lasts = np.cumsum([len(stroke) for stroke in strokes]) - 1  # where the pen is lifted
-    firsts = [i for i in range(lasts[-1]) if i not in lasts]
-    a, b = points[:, firsts], points[:, [i + 1 for i in firsts]]  # ends of segments, (count, S, 2)
-    length = (b - a).norm(dim=2, keepdim=True)
-    centre = ((a + b) / 2 * length).sum(1, keepdim=True) / length.sum(1, keepdim=True)  # of mass
-    pixel = torch.cartesian_prod(*[torch.arange(model.SIZE, device=device)] * 2).flip(1)  # x, y
-    a, along = (a - centre).unsqueeze(1), (b - a).unsqueeze(1)
-    to = (pixel - (model.SIZE - 1) / 2).unsqueeze(1) - a  # (count, H * W, S, 2)
-    part = ((to * along).sum(3, keepdim=True) / length.unsqueeze(1) ** 2).clamp(0, 1)
-    away = (to - part * along).norm(dim=3).amin(2)  # of a pixel from the nearest segment
-    ink = (pen / 2 + 0.5 - away).clamp(0, 1)
-    return (255 * ink).byte().view(count, model.SIZE, model.SIZE)
-
-
-def with_forms(images: torch.Tensor, labels: torch.Tensor, count: int, generator) -> tuple:
-    """(N, H, W) uint8 images and their labels, with `count` drawn digits of each form."""
-    drawn = [draw_form(strokes, count, generator) for _, strokes in FORMS]
-    digits = torch.tensor([digit for digit, _ in FORMS], device=labels.device)
-    return torch.cat([images, *drawn]), torch.cat([labels, digits.repeat_interleave(count)])
 
 
 # --- Schedule, early stopping, precision ----------------------------------------------------------
@@ -383,63 +285,6 @@ def check_count(recipe: Recipe, count: int) -> None:
                          "training images")
 
 
-def snapshot(net, best: dict, optimiser, generator, stopping: EarlyStopping,
-             seconds: list[float]) -> dict:
-    """All that going on with a run needs: weights, the best ones, optimiser, random generators,
-    early stopping, and the history so far. The schedule is a function of the step."""
-    random = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
-    if generator.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(generator.device)
-    return {"weights": net.state_dict(), "best": best, "optimiser": optimiser.state_dict(),
-            "random": random, "stopping": asdict(stopping), "history": net.history,
-            "seconds": seconds, "run": net.run}
-
-
-ROW = {"epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"}
-
-
-def restore(state: dict, net, best: dict, optimiser, generator, stopping: EarlyStopping,
-            seconds: list[float]) -> None:
-    """Put everything back as `snapshot` found it. Raises FormatError if it does not fit."""
-    try:
-        model.put_weights(net, state["best"])
-        best.update(state["best"])
-        model.put_weights(net, state["weights"])
-        optimiser.load_state_dict(state["optimiser"])
-        for weights in net.parameters():  # the fused optimiser trusts the shapes
-            if any(optimiser.state[weights][name].shape != weights.shape
-                   for name in ("exp_avg", "exp_avg_sq")):
-                raise ValueError("a shape of the optimiser's")
-        generator.set_state(state["random"]["generator"])
-        torch.set_rng_state(state["random"]["torch"])
-        if generator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"], generator.device)
-        first, second = map(float, state["stopping"]["best"])
-        stopping.best, stopping.waited = (first, second), int(state["stopping"]["waited"])
-        if not state["history"] or any(set(row) != ROW for row in state["history"]):
-            raise ValueError("a row of the history")
-        seconds += map(float, state["seconds"])
-        net.history, net.run = list(state["history"]), state["run"]
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise FormatError("expected the state of an interrupted run of this recipe, found another "
-                          f"({error})") from None
-
-
-def check_same_run(made: dict, run: dict) -> None:
-    """Raise UsageError with the differences if the run `made` had other settings or other data,
-    FormatError if it is no run at all."""
-    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
-        raise FormatError("expected the state of an interrupted run, found other data")
-    before, now = made["settings"], run["settings"]
-    differences = [f"{key} {before.get(key)}, now {now[key]}"
-                   for key in now if before.get(key) != now[key]]
-    if made.get("data") != run["data"]:
-        differences.append("other data")
-    if differences:
-        raise UsageError("--resume: the earlier run had " + "; ".join(differences)
-                         + ": give the same settings, or train anew without --resume")
-
-
 def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype: torch.dtype,
           out: Path, run: dict, talk=sys.stdout, resume: bool = False) -> dict:
     """Train one network. Its best epoch, by validation, is kept in the checkpoint `out`; and after
@@ -467,7 +312,7 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
     keep = Path(f"{out}.resume")
     if resume and keep.exists():
         with in_file(keep, "; train anew without --resume"):
-            state = model.read_torch(keep)
+            state = read_torch(keep)
             check_same_run(state.get("run"), run)
             restore(state, net, best, optimiser, generator, stopping, seconds)
     elif resume:
@@ -494,7 +339,7 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
         if better:
             best.update({name: weights.clone() for name, weights in net.state_dict().items()})
             model.save(net, out)
-        model.save_torch(snapshot(net, best, optimiser, generator, stopping, seconds), keep)
+        save_torch(snapshot(net, best, optimiser, generator, stopping, seconds), keep)
         say(epoch_row(history[-1], seconds[-1], len(labels)), talk)
 
     net.load_state_dict(best)

@@ -1,5 +1,6 @@
 """What the tests share: toy digits, running a script, and a TestCase with a folder of its own."""
 import contextlib
+import functools
 import io
 import os
 import subprocess
@@ -111,3 +112,20 @@ class ToyTestCase(TestCase):
         cls.addClassCleanup(cls.toy.cleanup)
         cls.data = write_toy(Path(cls.toy.name))
         cls.digits = idx_data.load_digits(cls.data)
+
+
+def data_folder() -> Path | None:
+    """Where the real MNIST lies: in data/, or wherever the environment variable MNIST_DATA says."""
+    for root in filter(None, (os.environ.get("MNIST_DATA"), HERE / "data")):
+        if len(idx_data.find_files(Path(root))) == 4:
+            return Path(root)
+    return None
+
+
+needs_mnist = unittest.skipIf(data_folder() is None,
+                              "the real MNIST is not in data/ (python idx_data.py fetches it)")
+
+
+@functools.cache
+def mnist() -> idx_data.Digits:
+    return idx_data.load_digits(data_folder())
