@@ -301,11 +301,11 @@ def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype
     images, labels, val_images, val_labels = (
         part[index].to(device) for index in (training, validation)
         for part in (digits.train_images, digits.train_labels))
+    mean, std = mean_std(images)  # of the training part alone
     if recipe.forms and digits.is_mnist():  # other data may not even be digits
         images, labels = with_forms(images, labels, recipe.forms, generator)
     net = model.build(recipe.model, digits.classes).to(device)
-    net.mean, net.std = mean_std(digits.train_images)
-    net.run = run
+    net.mean, net.std, net.run = mean, std, run
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
     best, stopping, seconds = {}, EarlyStopping(recipe.patience), []
