@@ -11,8 +11,6 @@ Read it in this order: figures, text for a terminal, the few things that all pic
 the eight pictures, the page, the command line.
 """
 import argparse
-import base64
-import html
 import json
 import math
 import shutil
@@ -24,12 +22,12 @@ from pathlib import Path
 import model
 from idx_data import Digits, load_digits, split, standardise
 from support.command_line import Parser, add_data_arguments, choose, plain, run_script, say
+from support.drawing import (EDGE, FONT, INNER, WIDTH, bold, columns_for, diverging, escape, image,
+                             line, montage, rect, svg, tag, text, ticks)
 from support.errors import UsageError
 from support.files import write_whole
 from support.machine import pick_device, set_threads
-from support.png import png_bytes
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -273,109 +271,6 @@ def sparkline(values: list[float], stream=None) -> str:
     values = [values[round(i * last / max(1, count - 1))] for i in range(count)]
     low, high = min(values, default=0), max(values, default=0)
     return "".join(levels[round(7 * (value - low) / (high - low or 1))] for value in values)
-
-
-# --- What pictures are made of --------------------------------------------------------------------
-# Every picture is as wide as a phone and grows with the screen. The colours are by Okabe and Ito
-# (2008), which colour-blind readers tell apart; each has one value for light and one for dark.
-
-WIDTH, EDGE = 440, 14
-INNER = WIDTH - 2 * EDGE
-COLOURS = {"paper": ("fill", "#ffffff", "#15171a"), "ink": ("fill", "#1b1d20", "#e9eaec"),
-           "soft": ("fill", "#5c6168", "#a4a9b1"), "shade": ("fill", "#dde1e6", "#2e3238"),
-           "blue": ("fill", "#0072b2", "#56b4e9"), "heat": ("fill", "#d55e00", "#d55e00"),
-           "wrong": ("fill", "#a94600", "#f0a860"), "line": ("stroke", "#d5d8dc", "#3a3f46"),
-           "first": ("stroke", "#0072b2", "#56b4e9"), "second": ("stroke", "#d55e00", "#e69f00")}
-FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif"
-LIGHT, DARK = ("".join(f".{name}{{{values[0]}:{values[k]}}}" for name, values in COLOURS.items())
-               for k in (1, 2))
-STYLE = (f"text{{{FONT};font-variant-numeric:tabular-nums}}.pixels{{image-rendering:pixelated}}"
-         f".line,.first,.second{{fill:none}}{LIGHT}@media(prefers-color-scheme:dark){{{DARK}}}")
-
-
-def escape(words) -> str:
-    return html.escape(plain(words))
-
-
-def tag(name: str, /, *inside: str, **attributes) -> str:
-    """An element of SVG or HTML. `inside` is markup; attributes are escaped, `stroke_width` becomes
-    stroke-width and `class_` class; numbers are rounded to hundredths."""
-    words = "".join(f' {key.rstrip("_").replace("_", "-")}='
-                    f'"{escape(round(value, 2) if isinstance(value, float) else value)}"'
-                    for key, value in attributes.items())
-    return f"<{name}{words}>{''.join(inside)}</{name}>" if inside else f"<{name}{words}/>"
-
-
-def text(x, y, words, class_="ink", anchor="start", size=13, **more) -> str:
-    return tag("text", escape(words), x=x, y=y, class_=class_, text_anchor=anchor, font_size=size,
-               **more)
-
-
-def bold(x, y, words, class_="ink", anchor="start", size=13) -> str:
-    return text(x, y, words, class_, anchor, size, font_weight=600)
-
-
-def rect(x, y, width, height, class_, *inside, **more) -> str:
-    return tag("rect", *inside, x=x, y=y, width=width, height=height, class_=class_, **more)
-
-
-def line(x1, y1, x2, y2, class_="line", **more) -> str:
-    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_, **more)
-
-
-def image(x, y, width, pixels: np.ndarray, words: str) -> str:
-    """Pixels (H, W) or (H, W, 3 or 4) uint8 as a PNG inside the picture, with a title."""
-    data = base64.b64encode(png_bytes(pixels)).decode()
-    return tag("image", tag("title", escape(words)), x=x, y=y, width=width, class_="pixels",
-               height=width * pixels.shape[0] / pixels.shape[1],
-               href=f"data:image/png;base64,{data}")
-
-
-def svg(name: str, height: float, title: str, words: str, parts: list[str]) -> str:
-    """A picture: a title, a few words of explanation, and beneath them the parts, `height` high."""
-    lines = textwrap.wrap(words, 56)
-    top = 44 + 18 * len(lines)
-    whole = round(top + height)
-    head = [bold(EDGE, 26, title, size=16)]
-    head += [text(EDGE, 47 + 18 * i, line, "soft") for i, line in enumerate(lines)]
-    return tag("svg", tag("title", escape(title), id=f"{name}-title"),
-               tag("desc", escape(words), id=f"{name}-desc"), tag("style", STYLE),
-               rect(0, 0, WIDTH, whole, "paper"), *head,
-               tag("g", *parts, transform=f"translate(0 {top})"), width=WIDTH, height=whole,
-               viewBox=f"0 0 {WIDTH} {whole}", xmlns="http://www.w3.org/2000/svg",
-               role="img", aria_labelledby=f"{name}-title {name}-desc")
-
-
-def diverging(values: torch.Tensor) -> np.ndarray:
-    """Values (...) from -1 to 1 as colours (..., 3) uint8: blue below zero, white, orange above."""
-    white, low, high = torch.tensor([[247.0] * 3, [0, 90, 160], [200, 80, 0]])
-    v = values.clamp(-1, 1).unsqueeze(-1)
-    return (white + (high - white) * v.clamp(min=0) - (low - white) * v.clamp(max=0)).byte().numpy()
-
-
-def montage(maps: np.ndarray, columns: int, gap: int = 3) -> np.ndarray:
-    """Maps (n, h, w, 3) uint8 as one picture (H, W, 4) with transparent gaps between them. Small
-    maps are enlarged by whole pixels first, so that all gaps look alike."""
-    zoom = -(-24 // maps.shape[1])
-    maps = maps.repeat(zoom, 1).repeat(zoom, 2)
-    n, h, w = maps.shape[:3]
-    sheet = np.zeros((-(-n // columns) * (h + gap) - gap, columns * (w + gap) - gap, 4), np.uint8)
-    for i, pixels in enumerate(maps):
-        y, x = i // columns * (h + gap), i % columns * (w + gap)
-        sheet[y : y + h, x : x + w, :3], sheet[y : y + h, x : x + w, 3] = pixels, 255
-    return sheet
-
-
-def columns_for(count: int, choices=(12, 16, 10, 8)) -> int:
-    """How many of `count` maps stand in a row: whole rows, where there is a way."""
-    return next((c for c in choices if count % c == 0), min(count, choices[0]))
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """About three to eight round numbers from `low` to `high`."""
-    step = 10 ** math.floor(math.log10((high - low) / 3))
-    step *= max(m for m in (1, 2, 5) if m == 1 or (high - low) / (m * step) >= 3)
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 # --- The pictures ---------------------------------------------------------------------------------
