@@ -20,5 +20,14 @@ def in_file(path, advice: str = ""):
 
 
 def shape_text(shape) -> str:
-    text = " × ".join(map(str, shape)) or "()"
-    return text if len(text) < 60 else f"{text[:56]} ..."
+    """(28, 28) as "28 × 28", and a hostile header's 255 sizes cut short."""
+    text = " × ".join(str(size) for size in shape) or "()"
+    if len(text) >= 60:
+        return f"{text[:56]} ..."
+    return text
+
+
+def require(fits: bool, name: str, expected: str, found) -> None:
+    """Raise UsageError if a setting is out of its range."""
+    if not fits:
+        raise UsageError(f"{name} must be {expected}, not {found}")

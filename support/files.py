@@ -1,58 +1,62 @@
 """Files: written whole or not at all, read with a limit, and told by their first bytes."""
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 from support.errors import FormatError, UsageError
 
+DEFLATE_LIMIT = 1040  # deflate, the method of gzip and PNG, never packs better than 1032 to 1
+MAX_BYTES = 1 << 30  # of a file that is read as a whole; photographs have some 10 MB
 
 # How a file begins says what it is, whatever its name says.
-SIGNATURES = [(b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"),
-              (b"GIF8", "a GIF picture"), (b"BM", "a BMP picture"), (b"II*\0", "a TIFF picture"),
-              (b"MM\0*", "a TIFF picture"),
-              *[(f"P{kind}".encode(), "a Netpbm picture") for kind in range(1, 7)],
-              (b"%PDF", "a PDF document"),
-              (b"\x1f\x8b", "a gzip file"), (b"PK\x03\x04", "a zip file"),
-              (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for"),
-              (b"<svg", "an SVG picture"), (b"<", "an HTML page"), (b"{", "JSON text")]
+SIGNATURES = [
+    (b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"),
+    (b"BM", "a BMP picture"), (b"II*\0", "a TIFF picture"), (b"MM\0*", "a TIFF picture"),
+    (b"%PDF", "a PDF document"), (b"\x1f\x8b", "a gzip file"), (b"PK\x03\x04", "a zip file"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for"),
+    (b"<svg", "an SVG picture"), (b"<", "an HTML page"), (b"{", "JSON text")]
+BLANKS = b"\xef\xbb\xbf \r\n\t"  # what may stand before a text: a byte order mark, white space
 
 
 def kind_of(head: bytes) -> str:
     """What a file is, in words, told from its first bytes."""
+    if not head:
+        return "an empty file"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"avif"):
         return "a HEIC or AVIF picture"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP picture"
+    if head[:1] == b"P" and head[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6"):
+        return "a Netpbm picture"
     for start, kind in SIGNATURES:
-        if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(start):
+        if head.lstrip(BLANKS).startswith(start):
             return kind
-    return "an empty file" if not head else f"a file that begins with {head[:4].hex(' ')}"
+    return f"a file that begins with {head[:4].hex(' ')}"
 
 
 def write_whole(path, write) -> None:
     """Write a file so that it is there whole or not at all: `write(file)` fills a temporary file
-    beside it, which is flushed to the disk and then renamed."""
+    beside it, which is flushed to the disk and then renamed. Raises OSError with the file's name,
+    UsageError where the name is that of a folder or a device."""
     path = Path(os.path.realpath(path))  # a link stays, what it points to is replaced
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: expected the name of a file, found a folder or a device")
-    temporary = None
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-        with open(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
-    except BaseException as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)  # Ctrl-C may come just after the rename
-        if isinstance(error, OSError):  # "disk full" alone does not say where
-            error.filename, error.filename2 = str(path), None
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # "disk full" alone does not say where
         raise
+    finally:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
 
 
 def open_file(path):
@@ -67,16 +71,10 @@ def read_file(path) -> bytes:
     """The bytes of a file. Raises FormatError for a pipe, a device or more than a gigabyte, OSError
     when it can't be read."""
     with open_file(path) as file:
-        if (size := os.fstat(file.fileno()).st_size) > 1 << 30:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
             raise FormatError(f"{path}: expected at most 1 GB, found {size:,} bytes")
         return file.read()
-
-
-UMASK = os.umask(0o022)  # it can only be read by setting it
-os.umask(UMASK)
-
-
-DEFLATE_LIMIT = 1040  # deflate, the method of gzip and PNG, never packs better than 1032 to 1
 
 
 def sha256(*parts) -> str:
@@ -85,3 +83,12 @@ def sha256(*parts) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Raise UsageError, which names the flag, if a file of this name cannot be written."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{flag} {path} is a folder or a device; give the name of a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or len(path.name) > 200:
+        raise UsageError(f"{flag} {path}: it cannot be written to; choose another place")
