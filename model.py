@@ -1,17 +1,19 @@
-"""The networks, their summary table, and the checkpoint file that holds a trained one.
+"""The networks, what they are made of, and the checkpoint file that holds a trained one.
 
     python model.py             the layers of every network
     python model.py small       the layers of one
 
-A network takes standardised images (B, 1, 28, 28) and returns logits (B, classes): the softmax is
-part of the loss when training, and of `evaluate.predict` afterwards.
+A network takes standardised images (B, 1, 28, 28) and returns logits (B, classes): one number for
+each class, the higher the likelier. The softmax, which makes probabilities of them, is part of the
+loss when training, and of `evaluate.predict` afterwards.
 """
 import math
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from support.checkpoint import (check_content, fill, plain_names, read_torch, save_torch,
+                                weights_in_order)
 from support.command_line import Parser, choose, run_script, say
-from support.checkpoint import plain_names, put_weights, read_torch, save_torch
 from support.errors import FormatError, UsageError, in_file
 
 import torch
@@ -19,32 +21,43 @@ from torch import nn
 
 SIZE = 28  # pixels a side
 
+# Layers are named by their kind and a number: conv1, relu1, conv2, ...
+KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "norm", nn.LayerNorm: "norm",
+         nn.MaxPool2d: "maxpool", nn.ReLU: "relu", nn.Flatten: "flatten",
+         nn.Dropout: "dropout", nn.Dropout2d: "dropout"}
+
 
 class Network(nn.Sequential):
-    """Layers in a row, named by their kind and number (conv1, relu1, ...), and what belongs to
-    them: the data's mean and standard deviation, the history of the training, the run."""
+    """Layers in a row, and what belongs to them: the mean and standard deviation of the data that
+    they were trained on, the history of the training, and the run that made them."""
 
-    def __init__(self, name: str, classes: int, *layers: nn.Module):
+    def __init__(self, name: str, classes: int, layers: list[nn.Module]):
         super().__init__()
+        count = {}
         for layer in layers:
-            kind = re.sub("batch|layer|2d", "", type(layer).__name__.lower())
-            number = 1
-            while f"{kind}{number}" in self._modules:
-                number += 1
-            self.add_module(f"{kind}{number}", layer)
-        self.name, self.classes = name, classes
+            kind = KINDS.get(type(layer), type(layer).__name__.lower())
+            count[kind] = count.get(kind, 0) + 1
+            self.add_module(f"{kind}{count[kind]}", layer)
+        self.name = name
+        self.classes = classes
         self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading set the real ones
-        self.history: list[dict] = []  # a row an epoch, as `train.train` makes it
+        self.history: list[dict] = []  # a row for each epoch, as `train.epochs` makes it
         self.run: dict = {}  # recipe, settings, versions, command, data: whatever made the weights
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, classes) of standardised images (B, 1, 28, 28)."""
+        for layer in self:
+            x = layer(x)  # (B, channels, height, width), and (B, features) after Flatten
+        return x
 
 
 # --- Five published designs -----------------------------------------------------------------------
 
 def wide(classes: int) -> list[nn.Module]:
-    layers = []
-    for channels, wider in ((1, 32), (32, 64), (64, 128)):  # 28 -> 14 -> 7 -> 3 pixels a side
-        layers += [nn.Conv2d(channels, wider, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    return [*layers, nn.Flatten(), nn.Dropout(0.5), nn.Linear(1152, 128), nn.ReLU(),
+    return [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),  # 28 -> 14 pixels a side
+            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),  # 7
+            nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),  # 3
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(1152, 128), nn.ReLU(),
             nn.Linear(128, classes)]
 
 
@@ -77,16 +90,21 @@ def lenet(classes: int) -> list[nn.Module]:
 def block(channels: int, wider: int, kernel: int = 3, stride: int = 1, padding: int = 0,
           pool: bool = False) -> list[nn.Module]:
     """Convolution, batch normalisation (Ioffe and Szegedy, 2015), ReLU. Pooling comes before the
-    normalisation: maximum and ReLU may change places, and three quarters of the work is saved."""
-    return [nn.Conv2d(channels, wider, kernel, stride, padding, bias=False),
-            *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(wider), nn.ReLU()]
+    normalisation: the maximum and the ReLU may change places, and three quarters of the work on
+    normalising is saved."""
+    layers = [nn.Conv2d(channels, wider, kernel, stride, padding, bias=False)]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    layers.append(nn.BatchNorm2d(wider))
+    layers.append(nn.ReLU())
+    return layers
 
 
 def separable(channels: int, wider: int, padding: int = 0, pool: bool = False) -> list[nn.Module]:
     """The same with some eight times fewer weights: a 3×3 convolution of each channel by itself,
     then a 1×1 convolution that mixes the channels (Howard et al., "MobileNets", 2017)."""
-    return [nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False),
-            *block(channels, wider, kernel=1, pool=pool)]
+    each_by_itself = nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False)
+    return [each_by_itself, *block(channels, wider, kernel=1, pool=pool)]
 
 
 def head(channels: int, grid: int, classes: int) -> list[nn.Module]:
@@ -136,56 +154,69 @@ def robust(classes: int) -> list[nn.Module]:
             *block(112, 176), *head(176, 2, classes)]
 
 
-MODELS = {f.__name__: f for f in (small, tiny10k, tiny5k, tiny2k, quick, accurate, robust,
-                                   wide, dropout, compact, baseline, lenet)}
+MODELS = {"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k, "quick": quick,
+          "accurate": accurate, "robust": robust, "wide": wide, "dropout": dropout,
+          "compact": compact, "baseline": baseline, "lenet": lenet}
 
 
 def build(name: str, classes: int = 10) -> Network:
     """A network with fresh weights, drawn from torch's global generator. Raises UsageError for a
     name that is not in MODELS."""
-    net = Network(name, classes, *MODELS[choose(name, MODELS, "network")](classes))
+    layers = MODELS[choose(name, MODELS, "network")]
+    net = Network(name, classes, layers(classes))
     return net.to(memory_format=torch.channels_last)  # the layout that is fast on a CPU
 
 
 # --- What it is made of ---------------------------------------------------------------------------
 
+@dataclass
+class Layer:
+    """What one layer of a network gives and costs, for one image."""
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]  # of the output: (channels, height, width) or (features,)
+    parameters: int
+    multiply_adds: int  # a parameter used once; a normalisation counts one for each element
+
+
 def parameters(net: nn.Module) -> int:
     return sum(weights.numel() for weights in net.parameters())
 
 
-def trace(net: Network) -> list[tuple[str, nn.Module, tuple[int, ...], int, int]]:
-    """Run one blank image through. Of each layer: (name, layer, output shape (C, H, W), parameters,
-    multiply-adds). A multiply-add is a parameter used once; a normalisation counts one for each
-    element."""
-    rows, training, x = [], net.training, torch.zeros(1, 1, SIZE, SIZE)
-    x = x.to(next(net.parameters()).device)
+def trace(net: Network) -> list[Layer]:
+    """The layers of a network, seen by running one blank image through."""
+    layers = []
+    training = net.training
     net.eval()
+    x = torch.zeros(1, 1, SIZE, SIZE, device=next(net.parameters()).device)
     with torch.inference_mode():
-        for name, layer in net.named_children():
-            x = layer(x)
-            count, work = parameters(layer), 0
-            if isinstance(layer, (nn.BatchNorm2d, nn.LayerNorm)):
+        for name, module in net.named_children():
+            x = module(x)
+            count = parameters(module)
+            if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
                 work = x.numel()
-            elif count:
+            else:  # each weight is used once at each place of the output
                 work = count * math.prod(x.shape[2:])
-            rows.append((name, layer, tuple(x.shape[1:]), count, work))
+            layers.append(Layer(name, module, tuple(x.shape[1:]), count, work))
     net.train(training)
-    return rows
+    return layers
 
 
 def multiply_adds(net: Network) -> int:
-    return sum(row[-1] for row in trace(net))
+    return sum(layer.multiply_adds for layer in trace(net))
 
 
 def summary(net: Network) -> str:
     """The layer table: output shape, parameters and multiply-adds of each layer, and the totals."""
-    lines = [f"{net.name}", f"{'layer':<22}{'output':>14}{'parameters':>13}{'multiply-adds':>16}"]
-    rows = trace(net)
-    for name, _, shape, count, work in rows:
-        lines.append(f"{name:<22}{' × '.join(map(str, shape)):>14}{count:>13,}{work:>16,}")
-    total = sum(row[-1] for row in rows)
+    lines = [net.name, f"{'layer':<22}{'output':>14}{'parameters':>13}{'multiply-adds':>16}"]
+    for layer in trace(net):
+        shape = " × ".join(map(str, layer.shape))
+        lines.append(f"{layer.name:<22}{shape:>14}{layer.parameters:>13,}"
+                     f"{layer.multiply_adds:>16,}")
+    total = multiply_adds(net)
     lines.append(f"{'total':<22}{'':>14}{parameters(net):>13,}{total:>16,}")
-    return "\n".join(lines + [f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M"])
+    lines.append(f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M")
+    return "\n".join(lines)
 
 
 # --- The checkpoint -------------------------------------------------------------------------------
@@ -207,25 +238,29 @@ def load(path, device="cpu", name: str | None = None) -> Network:
     """Read a checkpoint and return its network in eval mode, with .mean, .std, .history and .run.
 
     A bare `state_dict` of another script loads too when `name` says which of MODELS it fits; mean
-    and standard deviation are then MNIST's. Nothing in the file is run (`weights_only=True`).
-    Raises FormatError for a file that is no checkpoint of this project or not a whole one.
+    and standard deviation are then MNIST's. Nothing in the file is run, and nothing is believed
+    that was not looked at (`support/checkpoint.py`). Raises FormatError for a file that is no
+    checkpoint of this project or not a whole one.
     """
     content = read_torch(path)
     with in_file(path):
         if "weights" in content and "format" in content:
-            if type(content["format"]) is not int or content["format"] != FORMAT:
-                raise FormatError(
-                    f"expected checkpoint format {FORMAT}, found {content['format']!r}; "
-                    "train it again, or use the version of the project that wrote it")
-            net = _from_checkpoint(content, name)
+            check_content(content, FORMAT, MODELS, name)
+            net = build(content["model"], content["classes"])
+            fill(net, plain_names(content["weights"]))
+            net.mean, net.std = content["mean"], content["std"]
+            net.history, net.run = content["history"], content["run"]
         elif name:
-            net = _from_state_dict(content, name)
-        elif content and all(isinstance(value, torch.Tensor) for value in content.values()):
-            raise FormatError("expected a checkpoint, found a bare state_dict (weights without the "
-                              "network's name); say which network with --model NAME")
+            weights, classes = weights_in_order(content)
+            net = build(name, classes)
+            names = list(net.state_dict())
+            if len(names) != len(weights):
+                raise FormatError(f"expected the {len(names)} tensors of the network {name}, "
+                                  f"found {len(weights)}")
+            fill(net, dict(zip(names, weights)))
         else:
-            raise FormatError("expected a checkpoint of this project, found other data: "
-                              + ", ".join(map(repr, list(content)[:5])))
+            raise FormatError("expected a checkpoint of this project, found other data; if it is "
+                              "a bare state_dict, say of which network with --model NAME")
     return net.to(device).eval()
 
 
@@ -238,49 +273,12 @@ def find_checkpoint() -> Path:
                      "`python train.py`, or name a checkpoint")
 
 
-KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict,
-        "history": list, "run": dict}
-
-
-def _from_checkpoint(content: dict, name: str | None) -> Network:
-    for key, kind in KEYS.items():
-        if type(content.get(key)) is not kind:
-            raise FormatError(f"expected {key!r} to be a {kind.__name__}, "
-                              f"found {type(content.get(key)).__name__}")
-    if content["model"] not in MODELS or not 1 <= content["classes"] <= 1000:
-        raise FormatError(f"expected a network of this project ({', '.join(MODELS)}), "
-                          f"found {content['model']!r} with {content['classes']} classes")
-    if name and name != content["model"]:
-        raise FormatError(f"expected the network {name}, found {content['model']}")
-    mean, std = content["mean"], content["std"]
-    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-        raise FormatError(f"expected a mean and a positive standard deviation, found {mean}, {std}")
-    net = build(content["model"], content["classes"])
-    put_weights(net, plain_names(content["weights"]))
-    net.mean, net.std, net.history, net.run = mean, std, content["history"], content["run"]
-    return net
-
-
-def _from_state_dict(content: dict, name: str) -> Network:
-    """Other scripts name their layers otherwise: tensors are matched in order, and by shape."""
-    tensors = list(content.values())
-    classes = tensors[-1].shape[0] if tensors and getattr(tensors[-1], "ndim", 0) == 1 else 10
-    if not 1 <= classes <= 1000:
-        raise FormatError(f"expected 1 to 1000 classes, found {classes}")
-    net = build(name, classes)
-    names = list(net.state_dict())
-    if len(names) != len(tensors):
-        raise FormatError(f"expected the {len(names)} tensors of the network {name}, "
-                          f"found {len(tensors)}")
-    put_weights(net, dict(zip(names, tensors)))
-    return net
-
-
 def main(arguments: list[str]) -> int:
     parser = Parser("Print the layers of the networks.")
     parser.add_argument("name", nargs="?", help=f"one of {', '.join(MODELS)}; all, if none")
     name = parser.parse_args(arguments).name
-    say("\n\n".join(summary(build(n)) for n in ([name] if name else MODELS)))
+    names = [name] if name else list(MODELS)
+    say("\n\n".join(summary(build(name)) for name in names))
     return 0
 
 

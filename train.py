@@ -3,35 +3,34 @@
     python train.py                        the default recipe, `small`
     python train.py --list                 all recipes
     python train.py --recipe wide --lr 0.002 --out wide.pt
+    python train.py --schedule step --step-size 3 --patience 4
     python train.py --seeds 5              mean and standard deviation over five seeds
     python train.py --resume               go on with a run that was interrupted
 
-The order of this file: the recipes, augmentation, forms that MNIST lacks, schedule, early stopping,
-precision, one epoch, one run, the command line.
+From another program or a notebook: `net = train(RECIPES["quick"], load_digits())`.
+
+The order of this file: the recipes, the schedules, early stopping, one epoch, one run, affine
+augmentation, the command line.
 """
 import argparse
 import json
 import math
-import os
-import platform
-import shlex
-import shutil
 import sys
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import model
 from evaluate import check_fit, evaluate, sparkline
 from idx_data import Digits, find_files, load_digits, mean_std, split, standardise
+from support.checkpoint import (begin, describe_run, explained, finished, save_torch, snapshot,
+                                state_path)
 from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
-from support.checkpoint import check_same_run, read_torch, restore, save_torch, snapshot
-from support.errors import UsageError, in_file
-from support.machine import (describe_machine, keep_freed_memory, pick_device, pick_precision,
-                             set_threads)
-from support.strong_augmentation import (random_coarse, random_moves, random_pen, stretch,
-                                         with_forms)
+from support.errors import UsageError, require
+from support.files import check_writable
+from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
 import numpy as np
 import torch
@@ -46,12 +45,9 @@ class Augment:
     degrees: float = 0  # rotation, ± degrees
     shift: float = 0  # translation, ± pixels, in x and in y
     scale: float = 0  # size, ± a fraction
-    shear: float = 0  # slant, ± pixels sideways a pixel upwards
+    shear: float = 0  # slant, ± pixels sideways for each pixel upwards
     crop: float = 0  # probability of a centre crop of 22×22 pixels, resized to 28×28
-    pen: float = 0  # strokes a pixel thicker on each side, or as much blurred; up to 1, in part
-    elastic: float = 0  # bending: standard deviation in pixels of the moves of a grid of 5×5 points
-    stretch: float = 0  # widened or heightened until it fills a square; up to 1, in part
-    coarse: float = 0  # probability of being seen through 10×10 or 14×14 pixels
+    strong: Strong | None = None  # other pens, bending and the like: only `robust` has these
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,9 @@ class Recipe:
     epochs: int = 10
     batch_size: int = 64
     lr: float = 0.001  # learning rate: the highest one of the schedule
-    schedule: str = "constant"  # constant, step (× gamma every `step` epochs) or one-cycle
-    step: int = 5
-    gamma: float = 0.1
+    schedule: str = "constant"  # constant, step or one-cycle
+    step_size: int = 5  # for step: epochs between two steps
+    gamma: float = 0.1  # for step: what the learning rate is multiplied by
     betas: tuple[float, float] = (0.9, 0.999)  # how long Adam remembers gradients and their squares
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
@@ -74,7 +70,20 @@ class Recipe:
     forms: int = 0  # digits drawn of each of FORMS, added to MNIST's training images
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
+    def __post_init__(self):
+        """Raises UsageError for a setting out of its range."""
+        choose(self.schedule, SCHEDULES, "--schedule")
+        require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
+        require(self.batch_size >= 1, "--batch-size", "at least 1", self.batch_size)
+        require(0 < self.lr < math.inf, "--lr", "more than 0", self.lr)
+        require(self.step_size >= 1, "--step-size", "at least 1", self.step_size)
+        require(0 < self.gamma <= 1, "--gamma", "more than 0 and at most 1", self.gamma)
+        require(self.patience >= 0, "--patience", "0 or more", self.patience)
+        require(0 < self.val_fraction < 1, "--val-fraction", "between 0 and 1, both excluded",
+                self.val_fraction)
 
+
+SCHEDULES = ("constant", "step", "one-cycle")
 # The affine ranges in which a digit stays one that somebody might have written.
 AFFINE = Augment(degrees=10, shift=2, scale=0.1, shear=0.1)
 # The loss chooses the epoch: on 3,000 images the accuracy of the last few differs by chance only.
@@ -87,8 +96,8 @@ RECIPES = {
     "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=20, lr=0.02),
     "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30, lr=0.02),
     # A single epoch: no augmentation, for there is no time to learn by heart; a short memory of the
-    # gradients, for they are soon out of date; label smoothing, so that digits which are read right
-    # already leave the few steps to the others.
+    # gradients, for they are soon out of date; label smoothing, so that digits which are read
+    # correctly already leave the few steps to the others.
     "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=256,
                      lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
@@ -96,8 +105,8 @@ RECIPES = {
     # For digits of other people, pens, forms and cameras than MNIST's.
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
                       epochs=16, label_smoothing=0.1, forms=300, augment=Augment(
-                          degrees=12, shift=2, scale=0.12, shear=0.15, pen=1, elastic=0.4,
-                          stretch=1, coarse=0.45)),
+                          degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
+                              pen=1, elastic=0.4, stretch=1, coarse=0.45))),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
     "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256,
@@ -107,88 +116,34 @@ RECIPES = {
 }
 
 
-def recipe_table() -> str:
-    lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
-    for name, r in RECIPES.items():
-        count = model.parameters(model.build(r.model))
-        lines.append(f"{name:<10}{count:>10,}{r.epochs:>8}{r.batch_size:>7}{r.lr:>8g}  "
-                     f"{r.schedule:<11}{r.about}")
-    return "\n".join(lines)
+# --- The schedules --------------------------------------------------------------------------------
+
+def step_lr(lr: float, epoch: int, step_size: int, gamma: float) -> float:
+    """StepLR: after every `step_size` epochs (counted from 0) the rate is multiplied by `gamma`."""
+    return lr * gamma ** (epoch // step_size)
 
 
-# --- Augmentation ---------------------------------------------------------------------------------
-
-def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
-    """`count` random affine matrices (count, 2, 3), each from an output pixel to the input pixel
-    that it is read from, in coordinates of -1 to 1 across the image, x before y."""
-    device = generator.device
-    u = torch.rand(count, 6, generator=generator, device=device) * 2 - 1  # each in -1 .. 1
-    angle = u[:, 0] * math.radians(ranges.degrees)
-    zoom = 1 / (1 + u[:, 1] * ranges.scale)
-    shear = u[:, 2] * ranges.shear
-    # Reading 22 of 28 pixels is the crop and its resizing in one step.
-    cropped = u[:, 5] < 2 * ranges.crop - 1
-    zoom = torch.where(cropped, zoom * (22 / model.SIZE), zoom)
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    rows = torch.stack([cos, shear * cos - sin, sin, shear * sin + cos], 1).view(count, 2, 2)
-    shift = u[:, 3:5].unsqueeze(2) * (2 * ranges.shift / model.SIZE)
-    return torch.cat([rows, shift], 2)  # rotation @ [[1, shear], [0, 1]] * zoom, then the shift
+WARM_UP = 0.2  # of the run, in which the one-cycle schedule rises
 
 
-def apply_affine(images: torch.Tensor, matrices: torch.Tensor, moves=0) -> torch.Tensor:
-    """(B, H, W) images transformed by (B, 2, 3) matrices: bilinear, black outside, float32.
-    `moves` (B, H, W, 2) are added to where each pixel is read from, x before y, in -1 to 1."""
-    count, height, width = images.shape
-    x = (torch.arange(width, device=images.device) * 2 + 1) / width - 1  # centres of the pixels
-    y = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
-    ones = torch.ones(height * width, device=images.device)
-    pixels = torch.stack([x.repeat(height), y.repeat_interleave(width), ones])
-    # One matrix product for the whole batch; F.affine_grid makes B tiny ones, and is slower.
-    grid = (matrices.reshape(-1, 3) @ pixels).view(count, 2, height, width).permute(0, 2, 3, 1)
-    return F.grid_sample(images.unsqueeze(1).float(), grid + moves, align_corners=False).squeeze(1)
+def one_cycle(lr: float, progress: float) -> float:
+    """One cycle (Smith and Topin, "Super-convergence", 2018): up in a straight line to `lr`, down
+    to nothing as a cosine. `progress` goes from 0 to 1 over the run."""
+    if progress < WARM_UP:
+        return lr * progress / WARM_UP
+    return lr * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
-
-def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
-    """(B, H, W) uint8 images, each changed at random within the ranges: (B, H, W) float32, 0 to
-    255; the images themselves, uint8, where there is nothing to change."""
-    if ranges == Augment():
-        return images
-    matrices, moves = random_affine(len(images), ranges, generator), 0
-    if ranges.stretch:
-        matrices = stretch(images, matrices, ranges.stretch, generator)
-    if ranges.pen:
-        images = random_pen(images.float(), ranges.pen, generator)
-    if ranges.elastic:
-        moves = random_moves(len(images), model.SIZE, ranges.elastic, generator)
-    images = apply_affine(images, matrices, moves)
-    return random_coarse(images, ranges.coarse, generator) if ranges.coarse else images
-
-
-def sample_images(images: torch.Tensor, labels: torch.Tensor, ranges: Augment) -> torch.Tensor:
-    """The first image of each class (60 at the most) and three augmented versions of it, if there
-    is augmentation: (classes, 1 or 4, H, W) uint8, for evaluate.py to show. The random numbers are
-    its own: showing samples must not change a run."""
-    generator = torch.Generator(images.device).manual_seed(0)
-    firsts = [images[(labels == k).nonzero()[:1, 0]] for k in range(min(60, int(labels.max()) + 1))]
-    plain = torch.cat([first if len(first) else torch.zeros_like(images[:1]) for first in firsts])
-    count = 0 if ranges == Augment() else 3
-    versions = [augment(plain, ranges, generator).round().byte() for _ in range(count)]
-    return torch.stack([plain, *versions], 1).cpu()
-
-
-# --- Schedule, early stopping, precision ----------------------------------------------------------
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of step `step` (from 0), with `steps` steps an epoch."""
+    """The learning rate of training step `step` (from 0), with `steps` steps in an epoch."""
     if recipe.schedule == "step":
-        return recipe.lr * recipe.gamma ** (step // steps // recipe.step)
-    if recipe.schedule == "one-cycle":  # up in a straight line, down to nothing as a cosine
-        at, top = (step + 1) / (recipe.epochs * steps + 1), 0.2
-        if at < top:
-            return recipe.lr * at / top
-        return recipe.lr * (1 + math.cos(math.pi * (at - top) / (1 - top))) / 2
+        return step_lr(recipe.lr, step // steps, recipe.step_size, recipe.gamma)
+    if recipe.schedule == "one-cycle":
+        return one_cycle(recipe.lr, (step + 1) / (recipe.epochs * steps + 1))
     return recipe.lr
 
+
+# --- Early stopping -------------------------------------------------------------------------------
 
 @dataclass
 class EarlyStopping:
@@ -200,7 +155,8 @@ class EarlyStopping:
     def better(self, score: tuple[float, float]) -> bool:
         """Whether this epoch is the best so far: the higher score, the second one at a tie."""
         if self.best is None or score > self.best:
-            self.best, self.waited = score, 0
+            self.best = score
+            self.waited = 0
             return True
         self.waited += 1
         return False
@@ -210,66 +166,163 @@ class EarlyStopping:
         return 0 < self.patience <= self.waited
 
 
-# --- One epoch, one run ---------------------------------------------------------------------------
+# --- One epoch ------------------------------------------------------------------------------------
 
-def check_finite(loss: float, step: int, recipe: Recipe, epoch: int, steps: int,
-                 what: str = "loss") -> None:
-    """Stop when the loss is no longer a number: nothing that is learned after it is of any use."""
-    if not math.isfinite(loss):
-        lr = learning_rate(recipe, epoch * steps + step, steps)
-        raise UsageError(f"the {what} became {loss} at step {step + 1} of epoch {epoch + 1}, at a "
-                         f"learning rate of {lr:.3g}; try --lr {min(recipe.lr / 10, 0.01):.2g}")
+@dataclass
+class Run:
+    """A training run: what it learns from, all on one device, and how far it is."""
+    recipe: Recipe
+    images: torch.Tensor  # (N, H, W) uint8, to train on
+    labels: torch.Tensor  # (N,) int64
+    val_images: torch.Tensor  # held out, to choose the epoch
+    val_labels: torch.Tensor
+    net: model.Network  # with the history of the epochs so far
+    optimiser: torch.optim.Optimizer
+    generator: torch.Generator  # of the order of the images and of their augmentation
+    dtype: torch.dtype  # that convolutions and matrix products compute in
+    stopping: EarlyStopping
+    best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
+    seconds: list[float] = field(default_factory=list)  # that each epoch's training took
 
 
-def train_epoch(net, optimiser, images, labels, recipe: Recipe, epoch: int,
-                generator: torch.Generator, dtype: torch.dtype) -> tuple[float, float]:
-    """Train on (N, H, W) uint8 images for one epoch, on the device where all of it lies. Returns
-    the mean loss and the accuracy over the epoch. Raises UsageError for a loss that isn't finite.
+def train_epoch(run: Run) -> tuple[float, float]:
+    """Train for one epoch; returns the mean loss and the accuracy over it. Raises UsageError for a
+    loss that isn't finite.
 
-    No step waits for the device: losses stay there as tensors, and are read at the end, and ten
-    times a second for the progress bar."""
-    net.train()
-    count, device = len(labels), labels.device
+    No step waits for the device: the losses stay there as tensors, and are read at the end, and
+    ten times a second for the progress bar."""
+    recipe, net, device = run.recipe, run.net, run.labels.device
+    epoch, count = len(net.history), len(run.labels)
     steps = math.ceil(count / recipe.batch_size)
-    order = torch.randperm(count, generator=generator, device=device)
     losses = torch.zeros(steps, device=device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    looked = 0  # how many of the losses have been read so far
-    with Progress(count, f"epoch {epoch + 1}/{recipe.epochs}", "images") as bar:
-        for step, index in enumerate(order.split(recipe.batch_size)):  # the last batch may be short
-            for group in optimiser.param_groups:
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    order = torch.randperm(count, generator=run.generator, device=device)
+    net.train()
+    with Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar:
+        for step, index in enumerate(order.split(recipe.batch_size)):  # the last one may be short
+            for group in run.optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch * steps + step, steps)
-            x = augment(images[index], recipe.augment, generator)  # (B, H, W)
+            x = augment(run.images[index], recipe.augment, run.generator)  # (B, H, W)
             x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
-            y = labels[index]
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = run.labels[index]  # (B,)
+            with torch.autocast(device.type, torch.bfloat16, enabled=run.dtype == torch.bfloat16):
                 logits = net(x)  # (B, classes)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            optimiser.zero_grad()
+            run.optimiser.zero_grad()
             loss.backward()
-            optimiser.step()
+            run.optimiser.step()
             losses[step] = loss.detach()
-            right += (logits.argmax(1) == y).sum()
-            if bar.due() or step == steps - 1:
-                recent, looked = losses[looked : step + 1].tolist(), step + 1
-                for i, value in enumerate(recent, looked - len(recent)):
-                    check_finite(value, i, recipe, epoch, steps)
-                bar.show(min(count, looked * recipe.batch_size),
-                         f" loss {sum(recent) / len(recent):.3f}")
-    weights = torch.full((steps,), float(recipe.batch_size))
-    weights[-1] = count - (steps - 1) * recipe.batch_size
-    return (losses.cpu() @ weights / count).item(), right.item() / count
+            correct += (logits.argmax(1) == y).sum()
+            if bar.due():
+                check_finite(losses, run)  # here it waits for the device
+                bar.show((step + 1) * recipe.batch_size, f"loss {loss.item():.3f}")
+    check_finite(losses, run)
+    sizes = torch.full((steps,), float(recipe.batch_size))
+    sizes[-1] = count - (steps - 1) * recipe.batch_size
+    mean_loss = losses.cpu() @ sizes / count  # over the images: a short batch counts less
+    return mean_loss.item(), correct.item() / count
+
+
+def check_finite(losses: torch.Tensor, run: Run) -> None:
+    """Raise UsageError if one of an epoch's losses is no longer a number: nothing that is learned
+    after it is of any use."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        step, epoch = int(bad[0]), len(run.net.history)
+        lr = learning_rate(run.recipe, epoch * len(losses) + step, len(losses))
+        raise UsageError(f"the loss became {losses[step].item()} at step {step + 1} of epoch "
+                         f"{epoch + 1}, at a learning rate of {lr:.3g}; "
+                         f"try --lr {min(run.recipe.lr / 10, 0.01):.2g}")
+
+
+def validate(run: Run) -> tuple[float, float]:
+    """Loss and accuracy on the held-out images. The loss is the one that is trained for: the plain
+    one would punish what label smoothing teaches."""
+    result = evaluate(run.net, run.val_images, run.val_labels)
+    # Log-probabilities may stand for logits: the softmax leaves them as they are.
+    loss = F.cross_entropy(result.log_probabilities, run.val_labels,
+                           label_smoothing=run.recipe.label_smoothing).item()
+    if not math.isfinite(loss):
+        raise UsageError(f"the validation loss became {loss} in epoch {len(run.net.history) + 1}; "
+                         f"try --lr {min(run.recipe.lr / 10, 0.01):.2g}")
+    return loss, result.accuracy
+
+
+# --- One run --------------------------------------------------------------------------------------
+
+def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
+          precision: str = "auto") -> model.Network:
+    """Train a network and return it as it was in its best epoch, by the images held out for
+    validation; the rows of its epochs are its .history. It prints nothing, writes nothing, and
+    never looks at the test images. Raises UsageError for settings that can't work."""
+    run = start(recipe, digits, seed, device, precision)
+    for _ in epochs(run):
+        pass  # here the command line prints a row, and writes a checkpoint
+    return finish(run)
+
+
+def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
+          precision: str = "auto") -> Run:
+    """Split the data, move it to the device, and build a network with fresh weights."""
+    device = pick_device(device)
+    dtype, _ = pick_precision(precision, device)
+    torch.manual_seed(seed)  # for the first weights and for dropout
+    generator = torch.Generator(device).manual_seed(seed)
+    check_count(recipe, len(digits.train_labels))
+    training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
+    images = digits.train_images[training].to(device)
+    labels = digits.train_labels[training].to(device)
+    mean, std = mean_std(images)  # of these alone: the held-out ones are not to be known
+    if recipe.forms and digits.is_mnist():  # other data may not even be digits
+        images, labels = with_forms(images, labels, recipe.forms, generator)
+    net = model.build(recipe.model, digits.classes).to(device)
+    net.mean, net.std = mean, std
+    optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
+                                  weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
+    return Run(recipe, images, labels, digits.train_images[validation].to(device),
+               digits.train_labels[validation].to(device), net, optimiser, generator, dtype,
+               EarlyStopping(recipe.patience))
+
+
+def epochs(run: Run) -> Iterator[dict]:
+    """Train until the recipe's epochs are over, or until early stopping; after each epoch, yield
+    its row of the history. It goes on where the run stands."""
+    history, recipe = run.net.history, run.recipe
+    while len(history) < recipe.epochs and not run.stopping.stop:
+        started = time.perf_counter()
+        loss, accuracy = train_epoch(run)
+        run.seconds.append(time.perf_counter() - started)
+        val_loss, val_accuracy = validate(run)
+        if recipe.best_by == "loss":
+            score = (-val_loss, val_accuracy)
+        else:
+            score = (val_accuracy, -val_loss)
+        better = run.stopping.better(score)
+        if better:
+            run.best = {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
+        history.append({"epoch": len(history) + 1, "lr": run.optimiser.param_groups[0]["lr"],
+                        "train_loss": loss, "train_accuracy": accuracy, "val_loss": val_loss,
+                        "val_accuracy": val_accuracy, "best": better})
+        yield history[-1]
+
+
+def finish(run: Run) -> model.Network:
+    """The network of the best epoch, calibrated where labels were smoothed, in eval mode."""
+    run.net.load_state_dict(run.best)
+    if run.recipe.label_smoothing:
+        calibrate(run.net, run.val_images, run.val_labels)
+    return run.net.eval()
 
 
 @torch.no_grad()
 def calibrate(net: model.Network, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Divide the logits by the temperature that fits (N, H, W) validation images and their labels
     best, and return it (Guo et al., "On calibration of modern neural networks", 2017). A network
-    that learned from smoothed labels is right more often than it says. The last layer takes it in:
-    weights and biases are divided, the answers stay the same."""
-    scores = evaluate(net, images, labels).log_probabilities
-    temperatures = torch.linspace(0.3, 2, 171, device=scores.device)
-    losses = torch.stack([F.cross_entropy(scores / t, labels) for t in temperatures])
+    that learned from smoothed labels is correct more often than it says. The last layer takes the
+    temperature in: weights and biases are divided, the answers stay the same."""
+    log_probabilities = evaluate(net, images, labels).log_probabilities
+    temperatures = torch.linspace(0.3, 2, 171, device=images.device)
+    losses = torch.stack([F.cross_entropy(log_probabilities / t, labels) for t in temperatures])
     temperature = temperatures[losses.argmin()].item()
     last = list(net.children())[-1]
     last.weight /= temperature
@@ -285,105 +338,88 @@ def check_count(recipe: Recipe, count: int) -> None:
                          "training images")
 
 
-def train(recipe: Recipe, digits: Digits, seed: int, device: torch.device, dtype: torch.dtype,
-          out: Path, run: dict, talk=sys.stdout, resume: bool = False) -> dict:
-    """Train one network. Its best epoch, by validation, is kept in the checkpoint `out`; and after
-    each epoch, all that going on would need in a file beside it. Returns the figures of the run,
-    with the test accuracy: the test set is read once, at the end, and chooses nothing.
+# --- Affine augmentation --------------------------------------------------------------------------
 
-    run: what makes the model (settings, data, ...), for the checkpoint; talk: where rows go.
-    Raises UsageError for settings that can't work, FormatError for a state that can't be resumed.
-    """
-    torch.manual_seed(seed)  # for the first weights and for dropout
-    generator = torch.Generator(device).manual_seed(seed)  # for the order and the augmentation
-    check_count(recipe, len(digits.train_labels))
-    training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
-    images, labels, val_images, val_labels = (
-        part[index].to(device) for index in (training, validation)
-        for part in (digits.train_images, digits.train_labels))
-    mean, std = mean_std(images)  # of the training part alone
-    if recipe.forms and digits.is_mnist():  # other data may not even be digits
-        images, labels = with_forms(images, labels, recipe.forms, generator)
-    net = model.build(recipe.model, digits.classes).to(device)
-    net.mean, net.std, net.run = mean, std, run
-    optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
-                                  weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
-    best, stopping, seconds = {}, EarlyStopping(recipe.patience), []
-    keep = Path(f"{out}.resume")
-    if resume and keep.exists():
-        with in_file(keep, "; train anew without --resume"):
-            state = read_torch(keep)
-            check_same_run(state.get("run"), run)
-            restore(state, net, best, optimiser, generator, stopping, seconds)
-    elif resume:
-        say(f"there is no {keep} to go on from: training from the start", sys.stderr)
-    elif keep.exists():
-        say(f"{keep} holds an interrupted run; --resume would have gone on with it", sys.stderr)
-    history, steps = net.history, math.ceil(len(labels) / recipe.batch_size)
-
-    while len(history) < recipe.epochs and not stopping.stop:
-        started = time.perf_counter()
-        loss, accuracy = train_epoch(net, optimiser, images, labels, recipe, len(history),
-                                     generator, dtype)
-        seconds.append(time.perf_counter() - started)
-        val = evaluate(net, val_images, val_labels)
-        # The loss that was trained for: the plain one punishes what label smoothing teaches.
-        val_loss = F.cross_entropy(val.log_probabilities, val_labels,
-                                   label_smoothing=recipe.label_smoothing).item()
-        check_finite(val_loss, steps - 1, recipe, len(history), steps, "validation loss")
-        scores = {"accuracy": (val.accuracy, -val_loss), "loss": (-val_loss, val.accuracy)}
-        better = stopping.better(scores[recipe.best_by])
-        history.append({"epoch": len(history) + 1, "lr": optimiser.param_groups[0]["lr"],
-                        "train_loss": loss, "train_accuracy": accuracy,
-                        "val_loss": val_loss, "val_accuracy": val.accuracy, "best": better})
-        if better:
-            best.update({name: weights.clone() for name, weights in net.state_dict().items()})
-            model.save(net, out)
-        save_torch(snapshot(net, best, optimiser, generator, stopping, seconds), keep)
-        say(epoch_row(history[-1], seconds[-1], len(labels)), talk)
-
-    net.load_state_dict(best)
-    if recipe.label_smoothing:
-        calibrate(net, val_images, val_labels)
-    test = evaluate(net, digits.test_images.to(device), digits.test_labels.to(device))
-    best_epoch = max(row["epoch"] for row in history if row["best"])
-    result = {"epochs": len(history), "best_epoch": best_epoch, "test_accuracy": test.accuracy,
-              "val_accuracy": history[best_epoch - 1]["val_accuracy"],
-              "train_seconds": sum(seconds)}
-    shown = sample_images(images, labels, recipe.augment)
-    net.run = {**net.run, "result": result, "samples": shown}
-    model.save(net, out)
-    keep.unlink()
-    accuracies = [row["val_accuracy"] for row in history]
-    say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies, talk)} "
-        f"{max(accuracies):.2%}", talk)
-    return result
+def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
+    """`count` random affine matrices (count, 2, 3), each from an output pixel to the input pixel
+    that it is read from, in coordinates of -1 to 1 across the image, x before y."""
+    u = torch.rand(count, 6, generator=generator, device=generator.device) * 2 - 1  # each in -1..1
+    angle = u[:, 0] * math.radians(ranges.degrees)
+    zoom = 1 / (1 + u[:, 1] * ranges.scale)
+    shear = u[:, 2] * ranges.shear
+    # Reading 22 of 28 pixels is the crop and its resizing in one step.
+    cropped = u[:, 5] < 2 * ranges.crop - 1
+    zoom = torch.where(cropped, zoom * (22 / model.SIZE), zoom)
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    # The rotation, times [[1, shear], [0, 1]], times the zoom; then the shift.
+    rows = torch.stack([cos, shear * cos - sin, sin, shear * sin + cos], 1).view(count, 2, 2)
+    shift = u[:, 3:5].unsqueeze(2) * (2 * ranges.shift / model.SIZE)
+    return torch.cat([rows, shift], 2)
 
 
-def finished(out: Path, run: dict) -> dict | None:
-    """For --resume: the result in the checkpoint, if this run has reached its end. Raises
-    UsageError if there is nothing to go on from but a model that another run has made."""
-    made = model.load(out).run if out.exists() else {}
-    same = all(made.get(key) == run[key] for key in ("settings", "data"))
-    if made and not same and not Path(f"{out}.resume").exists():
-        with in_file(out):
-            check_same_run(made, run)
-    return made.get("result") if same else None
+def apply_affine(images: torch.Tensor, matrices: torch.Tensor, moves=0) -> torch.Tensor:
+    """(B, H, W) images transformed by (B, 2, 3) matrices: bilinear, black outside, float32.
+    `moves` (B, H, W, 2) are added to where each pixel is read from, x before y, in -1 to 1."""
+    count, height, width = images.shape
+    x = (torch.arange(width, device=images.device) * 2 + 1) / width - 1  # centres of the pixels
+    y = (torch.arange(height, device=images.device) * 2 + 1) / height - 1
+    ones = torch.ones(height * width, device=images.device)
+    pixels = torch.stack([x.repeat(height), y.repeat_interleave(width), ones])  # (3, H * W)
+    # One matrix product for the whole batch; F.affine_grid makes B tiny ones, and is slower.
+    grid = (matrices.reshape(-1, 3) @ pixels).view(count, 2, height, width).permute(0, 2, 3, 1)
+    return F.grid_sample(images.unsqueeze(1).float(), grid + moves, align_corners=False).squeeze(1)
+
+
+def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -> torch.Tensor:
+    """(B, H, W) uint8 images, each changed at random within the ranges: (B, H, W) float32, 0 to
+    255; the images themselves, uint8, where there is nothing to change."""
+    if ranges == Augment():
+        return images
+    matrices = random_affine(len(images), ranges, generator)
+    if ranges.strong is None:
+        return apply_affine(images, matrices)
+    images, matrices, moves = distort(images, matrices, ranges.strong, generator)
+    return random_coarse(apply_affine(images, matrices, moves), ranges.strong.coarse, generator)
+
+
+def sample_images(run: Run) -> torch.Tensor:
+    """The first training image of each class (60 at the most) and three augmented versions of it,
+    if there is augmentation: (classes, 1 or 4, H, W) uint8, for evaluate.py to show. The random
+    numbers are its own: showing samples must not change a run."""
+    generator = torch.Generator(run.images.device).manual_seed(0)
+    ranges = run.recipe.augment
+    firsts = []
+    for label in range(min(60, run.net.classes)):
+        found = run.images[(run.labels == label).nonzero()[:1, 0]]  # (1, H, W), or none
+        firsts.append(found if len(found) else torch.zeros_like(run.images[:1]))
+    versions = [torch.cat(firsts)]
+    if ranges != Augment():
+        versions += [augment(versions[0], ranges, generator).round().byte() for _ in range(3)]
+    return torch.stack(versions, 1).cpu()
 
 
 # --- At the command line --------------------------------------------------------------------------
 
-def epoch_row(row: dict | None, seconds: float = 0, count: int = 0) -> str:
-    """A row of the table that a run prints, or its head; without the training part where the
-    terminal is narrow."""
-    columns = [("epoch", 5, "{epoch}"), ("lr", 9, "{lr:.2g}"),
-               ("train loss", 12, "{train_loss:.4f}"), ("accuracy", 10, "{train_accuracy:.2%}"),
-               ("val loss", 10, "{val_loss:.4f}"), ("accuracy", 10, "{val_accuracy:.2%}"),
-               ("s", 7, f"{seconds:.1f}"), ("images/s", 10, f"{count / max(seconds, 1e-9):,.0f}")]
-    if shutil.get_terminal_size().columns < 78:
-        columns = [columns[i] for i in (0, 4, 5, 6)]
-    cells = [f"{form.format(**row) if row else name:>{width}}" for name, width, form in columns]
-    return "".join(cells) + " *" * bool(row and row["best"])
+def recipe_table() -> str:
+    lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
+    for name, recipe in RECIPES.items():
+        count = model.parameters(model.build(recipe.model))
+        lines.append(f"{name:<10}{count:>10,}{recipe.epochs:>8}{recipe.batch_size:>7}"
+                     f"{recipe.lr:>8g}  {recipe.schedule:<11}{recipe.about}")
+    return "\n".join(lines)
+
+
+TABLE_HEAD = ("epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s")
+
+
+def epoch_row(row: dict, seconds: float, count: int) -> str:
+    """A row of the table that a run prints."""
+    text = (f"{row['epoch']:>5}{row['lr']:>9.2g}{row['train_loss']:>12.4f}"
+            f"{row['train_accuracy']:>10.2%}{row['val_loss']:>10.4f}{row['val_accuracy']:>10.2%}"
+            f"{seconds:>7.1f}{count / max(seconds, 1e-9):>10,.0f}")
+    if row["best"]:
+        text += " *"
+    return text
 
 
 def make_parser() -> Parser:
@@ -391,18 +427,17 @@ def make_parser() -> Parser:
     add_data_arguments(parser)
     parser.add_argument("--recipe", default="small", help="recipe to train by (see --list)")
     parser.add_argument("--list", action="store_true", help="print the recipes and stop")
-    # Without one of these, the recipe's own value is taken.
-    own = {"default": argparse.SUPPRESS, "metavar": "N"}
-    parser.add_argument("--epochs", type=int, **own,
-                        help="passes over the training images (default: the recipe's)")
-    parser.add_argument("--batch-size", type=int, **own,
-                        help="images a step (default: the recipe's)")
-    parser.add_argument("--lr", type=float, **own,
-                        help="highest learning rate of the schedule (default: the recipe's)")
-    parser.add_argument("--val-fraction", type=float, **own, help="fraction of the training images "
-                        "held out to choose the epoch (default: the recipe's)")
-    parser.add_argument("--patience", type=int, **own, help="epochs without a better one before it "
-                        "stops early, 0: never (default: the recipe's)")
+    for flag, kind, what in (
+            ("--epochs", int, "passes over the training images"),
+            ("--batch-size", int, "images in a training step"),
+            ("--lr", float, "learning rate: the highest one of the schedule"),
+            ("--schedule", str, f"of the learning rate: {', '.join(SCHEDULES)}"),
+            ("--step-size", int, "for --schedule step: epochs between two steps"),
+            ("--gamma", float, "for --schedule step: the learning rate is multiplied by it"),
+            ("--patience", int, "epochs without a better one before it stops early, 0: never"),
+            ("--val-fraction", float, "of the training images, held out to choose the epoch")):
+        parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
+                            default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="train N times, with seeds from --seed on")
@@ -413,72 +448,53 @@ def make_parser() -> Parser:
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run that was interrupted")
     parser.add_argument("--json", action="store_true",
-                        help="print one JSON object a seed to standard output")
+                        help="print one JSON object for each seed to standard output")
     return parser
 
 
-@contextmanager
-def explained(recipe: Recipe, device: torch.device, out: Path, resume: bool):
-    """An interruption says how to go on, and a lack of memory which batch size to try."""
-    keep = Path(f"{out}.resume")
-    older = keep.stat().st_mtime_ns if keep.exists() and not resume else None
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"the best model so far is in {out}; go on with the same command and --resume"
-            if keep.exists() and keep.stat().st_mtime_ns != older
-            else "no epoch was finished, so nothing was saved") from None
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) \
-                and "allocate memory" not in str(error):
-            raise
-        raise UsageError(f"{device} ran out of memory at a batch of {recipe.batch_size} images; "
-                         f"try --batch-size {max(1, recipe.batch_size // 2)}") from None
-
-
 def check_options(options: argparse.Namespace) -> Recipe:
-    """The recipe, with the settings that are given. Raises UsageError for one out of its range."""
+    """The recipe, with the settings that are given. Raises UsageError for one that can't work."""
     recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
-    for name, good, what in (
-            ("epochs", recipe.epochs >= 1, "at least 1"),
-            ("batch-size", recipe.batch_size >= 1, "at least 1"),
-            ("lr", 0 < recipe.lr < math.inf, "more than 0"),
-            ("patience", recipe.patience >= 0, "0 or more"),
-            ("val-fraction", 0 < recipe.val_fraction < 1, "between 0 and 1, both excluded"),
-            ("seed", 0 <= options.seed < 2**63, "from 0 to 2^63 - 1"),
-            ("seeds", options.seeds >= 1, "at least 1")):
-        if not good:
-            found = {**asdict(recipe), **vars(options)}[name.replace("-", "_")]
-            raise UsageError(f"--{name} must be {what}, not {found}")
-    out = Path(options.out)
-    if out.exists() and not out.is_file():
-        raise UsageError(f"--out {out} is a folder or a device; give the name of a file")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or len(out.name) > 200:
-        raise UsageError(f"--out {out}: it cannot be written to; choose another place")
+    require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
+    require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
+    check_writable(Path(options.out), "--out")
     if not find_files(Path(options.data)):  # MNIST's count, before it is downloaded
         check_count(recipe, 60_000)
     return recipe
 
 
-def describe_run(options, arguments, recipe, seed, device, precision, data) -> dict:
-    """What makes a model, for its checkpoint. `data`: the hashes of the data set."""
-    settings = {key: value for key, value in asdict(recipe).items() if key != "about"}
-    return {"recipe": options.recipe, "command": "python train.py " + shlex.join(arguments),
-            "started": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": describe_machine(device),
-            "settings": {**settings, "seed": seed, "device": device.type, "precision": precision,
-                         "threads": torch.get_num_threads()},
-            "versions": {"python": platform.python_version(), "torch": str(torch.__version__),
-                         "numpy": np.__version__}, "data": data}
+def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
+    """Train, and keep the best epoch in the checkpoint `out`; after each epoch, all that going on
+    would need in a file beside it. The test images are read once, at the end. Returns the figures
+    of the run; rows for people go to `log`."""
+    for row in epochs(run):
+        if row["best"]:
+            model.save(run.net, out)
+        save_torch(snapshot(run), state_path(out))
+        say(epoch_row(row, run.seconds[-1], len(run.labels)), log)
+    net = finish(run)
+    test = evaluate(net, digits.test_images.to(run.labels.device),
+                    digits.test_labels.to(run.labels.device))
+    best = [row for row in net.history if row["best"]][-1]
+    result = {"epochs": len(net.history), "best_epoch": best["epoch"],
+              "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
+              "train_seconds": sum(run.seconds)}
+    net.run = {**net.run, "result": result, "samples": sample_images(run)}
+    model.save(net, out)
+    state_path(out).unlink()
+    accuracies = [row["val_accuracy"] for row in net.history]
+    say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies)} "
+        f"{max(accuracies):.2%}", log)
+    return result
 
 
 def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
+    log = sys.stderr if options.json else sys.stdout  # what people read
     if options.list:
-        say(recipe_table(), sys.stderr if options.json else sys.stdout)
+        say(recipe_table(), log)
         return 0
     recipe = check_options(options)
     device = pick_device(options.device)
@@ -486,49 +502,58 @@ def main(arguments: list[str]) -> int:
     precision = str(dtype).removeprefix("torch.")
     set_threads()
     keep_freed_memory()
-    talk = sys.stderr if options.json else sys.stdout
     started = time.perf_counter()
     digits = load_digits(options.data, mirror=options.mirror)
     check_fit(digits, options.data)
-    load_seconds = time.perf_counter() - started
     count = model.parameters(model.build(recipe.model, digits.classes))
-    say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", talk)
-    say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", talk)
-    results, data = [], digits.hashes()
+    say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
+    say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
+    settings = {**asdict(recipe), "device": device.type, "precision": precision,
+                "threads": torch.get_num_threads()}
+    del settings["about"]  # words; all else decides what is learned
+    data = digits.hashes()
+    results = []
     for seed in range(options.seed, options.seed + options.seeds):
-        started = time.perf_counter()
         out = Path(options.out)
         if options.seeds > 1:
             out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
-        run = describe_run(options, arguments, recipe, seed, device, precision, data)
-        result = finished(out, run) if options.resume else None
+        wanted = describe_run(options.recipe, arguments, {**settings, "seed": seed}, device, data)
+        result = None
+        if options.resume and out.exists():
+            result = finished(model.load(out).run, wanted, out)
         if result:
             say(f"{out}: this run has reached its end already", sys.stderr)
-            Path(f"{out}.resume").unlink(missing_ok=True)  # killed just before it was removed
+            state_path(out).unlink(missing_ok=True)  # killed just before it was removed
         else:
-            if out.exists() and not options.resume:
-                say(f"{out} is there already; the first epoch will replace it", sys.stderr)
-            say(f"seed {seed}; * marks the best epoch so far, by validation", talk)
-            say(epoch_row(None), talk)
-            with explained(recipe, device, out, options.resume):
-                result = train(recipe, digits, seed, device, dtype, out, run, talk, options.resume)
+            run = start(recipe, digits, seed, options.device, options.precision)
+            run.net.run = wanted
+            begin(run, out, options.resume)
+            say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}", log)
+            say(TABLE_HEAD, log)
+            with explained(run, out):
+                result = train_to_file(run, digits, out, log)
         results.append(result)
-        say(f"best epoch {result['best_epoch']}, validation {result['val_accuracy']:.2%}, "
-            f"saved in {out}", talk)
+        say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
+            f"accuracy {result['val_accuracy']:.2%}, saved in {out}", log)
         say(f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
-            "training", talk)
+            "training", log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
                             "seed": seed, **result, "checkpoint": str(out),
-                            "load_seconds": load_seconds,
-                            "total_seconds": load_seconds + time.perf_counter() - started}))
+                            "total_seconds": time.perf_counter() - started}))
+        started = time.perf_counter()
     if len(results) > 1:
-        accuracy, seconds = (np.array([result[key] for result in results])
-                             for key in ("test_accuracy", "train_seconds"))
-        say(f"{len(results)} seeds: test accuracy {accuracy.mean():.2%} ± "
-            f"{accuracy.std(ddof=1):.2%}, {seconds.mean():.1f} ± {seconds.std(ddof=1):.1f} s of "
-            "training", talk)
+        say(seeds_row(results), log)
     return 0
+
+
+def seeds_row(results: list[dict]) -> str:
+    """Mean and standard deviation over several seeds."""
+    accuracy = np.array([result["test_accuracy"] for result in results])
+    seconds = np.array([result["train_seconds"] for result in results])
+    return (f"{len(results)} seeds: test accuracy {accuracy.mean():.2%} ± "
+            f"{accuracy.std(ddof=1):.2%}, {seconds.mean():.1f} ± {seconds.std(ddof=1):.1f} s of "
+            "training")
 
 
 if __name__ == "__main__":

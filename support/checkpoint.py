@@ -1,15 +1,29 @@
-"""A checkpoint that nobody vouches for, and the state of an interrupted run."""
+"""Checkpoints that nobody vouches for; what a run says of itself; the state of an interrupted one.
+
+A checkpoint is what torch.save makes of a dictionary of tensors and plain values. torch.load with
+weights_only=True runs nothing that is in the file; all else that could be wrong is checked here.
+"""
 import io
+import math
 import re
+import shlex
+import sys
+import time
 import zipfile
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
+
+from support.command_line import say
+from support.errors import FormatError, UsageError, in_file
+from support.files import kind_of, read_file, write_whole
+from support.machine import describe_machine, is_out_of_memory, versions
 
 import torch
 from torch import nn
 
-from support.errors import FormatError, UsageError
-from support.files import kind_of, read_file, write_whole
 
+# --- Files of torch.save --------------------------------------------------------------------------
 
 def save_torch(content: dict, path) -> None:
     """torch.save, whole or not at all; by way of memory, for torch reports a full disk badly."""
@@ -18,22 +32,19 @@ def save_torch(content: dict, path) -> None:
     write_whole(path, lambda file: file.write(data.getbuffer()))
 
 
-def plain_names(weights: dict) -> dict:
-    """The names of the weights without what torch.compile and DataParallel put before them."""
-    return {re.sub(r"^(_orig_mod\.|module\.)+", "", str(name)): tensor
-            for name, tensor in weights.items()}
-
-
 def read_torch(path) -> dict:
     """A dictionary that torch.save has written. Raises FormatError for anything else."""
     data = read_file(path)
+    if data.startswith(b"\x80\x02"):
+        raise FormatError(f"{path}: expected a checkpoint, found a pickle, perhaps a checkpoint of "
+                          "torch before 1.6")
     if not data.startswith(b"PK\x03\x04"):
-        old = ", or a checkpoint of torch before 1.6" if data.startswith(b"\x80\x02") else ""
-        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}{old}")
+        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch packs nothing: no bomb
-            if sum(entry.file_size for entry in archive.infolist()) > len(data):
-                raise FormatError("more unpacked than packed")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > len(data):  # torch packs nothing, so this is a bomb
+            raise FormatError("more unpacked than packed")
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
         raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load "
@@ -44,86 +55,211 @@ def read_torch(path) -> dict:
     return content
 
 
+# --- A checkpoint's content -----------------------------------------------------------------------
+
+KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict,
+        "history": list, "run": dict}
+
+
+def check_content(content: dict, version: int, models, wanted: str | None) -> None:
+    """Check a checkpoint's content, apart from the weights: the version of the format, the type of
+    each value, a network among `models`, and the one that is `wanted`. Raises FormatError."""
+    if type(content["format"]) is not int or content["format"] != version:
+        raise FormatError(f"expected checkpoint format {version}, found {content['format']!r}; "
+                          "train it again, or use the version of the project that wrote it")
+    for key, kind in KEYS.items():
+        found = type(content.get(key))
+        if found is not kind:
+            raise FormatError(f"expected {key!r} to be a {kind.__name__}, found {found.__name__}")
+    name, classes, mean, std = (content[key] for key in ("model", "classes", "mean", "std"))
+    if name not in models or not 1 <= classes <= 1000:
+        raise FormatError(f"expected a network of this project ({', '.join(models)}), "
+                          f"found {name!r} with {classes} classes")
+    if wanted and wanted != name:
+        raise FormatError(f"expected the network {wanted}, found {name}")
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise FormatError(f"expected a mean and a positive standard deviation, found {mean}, {std}")
+
+
+def plain_names(weights: dict) -> dict:
+    """The names of the weights without what torch.compile and DataParallel put before them."""
+    return {re.sub(r"^(_orig_mod\.|module\.)+", "", str(name)): tensor
+            for name, tensor in weights.items()}
+
+
+def weights_in_order(content: dict) -> tuple[list, int]:
+    """The tensors of a bare `state_dict`, and the number of classes, which the last one has as its
+    length. Other scripts name their layers otherwise, so tensors are matched in order, and by
+    shape. Raises FormatError."""
+    tensors = list(content.values())
+    classes = 10
+    if tensors and getattr(tensors[-1], "ndim", 0) == 1:
+        classes = len(tensors[-1])
+    if not 1 <= classes <= 1000:
+        raise FormatError(f"expected 1 to 1000 classes, found {classes}")
+    return tensors, classes
+
+
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def put_weights(net: nn.Module, weights: dict) -> None:
-    """Copy `weights` into the network, after a look at every name, shape, type and value."""
-    for name, own in (wanted := net.state_dict()).items():
+def fill(net: nn.Module, weights: dict) -> None:
+    """Copy `weights` into the network, after a look at every name, shape, type and value. Raises
+    FormatError."""
+    wanted = net.state_dict()
+    for name in wanted:
         if name not in weights:
             raise FormatError(f"the network {net.name} lacks tensor {name!r} in this file")
-        tensor, shape = weights[name], tuple(own.shape)
-        plain = (isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
-                 and tensor.device.type != "meta" and not tensor.is_nested)
-        if not plain or tuple(tensor.shape) != shape:
-            found = tuple(tensor.shape) if plain else f"a {type(tensor).__name__} of another kind"
-            raise FormatError(f"expected {name} of shape {shape} for the network {net.name}, "
-                              f"found {found}")
-        kinds = FLOATS if own.is_floating_point() else (torch.int64,)
-        if tensor.dtype not in kinds:
-            raise FormatError(f"expected {name} to be {own.dtype}, found {tensor.dtype}")
-        if not tensor.to(own.dtype).isfinite().all():
-            raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
-        if name.endswith("running_var") and (tensor < 0).any():
-            raise FormatError(f"expected variances, found a negative number in {name}")
-    for name in weights:
+    for name, tensor in weights.items():
         if name not in wanted:
             raise FormatError(f"the network {net.name} has no tensor {name!r}, this file has")
+        check_tensor(name, tensor, wanted[name])
     net.load_state_dict(weights)
 
 
-def snapshot(net, best: dict, optimiser, generator, stopping,
-             seconds: list[float]) -> dict:
-    """All that going on with a run needs: weights, the best ones, optimiser, random generators,
-    early stopping, and the history so far. The schedule is a function of the step."""
-    random = {"generator": generator.get_state(), "torch": torch.get_rng_state()}
-    if generator.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(generator.device)
-    return {"weights": net.state_dict(), "best": best, "optimiser": optimiser.state_dict(),
-            "random": random, "stopping": asdict(stopping), "history": net.history,
-            "seconds": seconds, "run": net.run}
+def check_tensor(name: str, tensor, wanted: torch.Tensor) -> None:
+    """Raise FormatError if `tensor` cannot take the place of `wanted`."""
+    if not isinstance(tensor, torch.Tensor):
+        raise FormatError(f"expected {name} to be a tensor, found {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_nested:
+        raise FormatError(f"expected {name} to be a plain tensor, found one of another kind")
+    if tensor.shape != wanted.shape:
+        raise FormatError(f"expected {name} of shape {tuple(wanted.shape)}, "
+                          f"found {tuple(tensor.shape)}")
+    kinds = FLOATS if wanted.is_floating_point() else (torch.int64,)
+    if tensor.dtype not in kinds:
+        raise FormatError(f"expected {name} to be {wanted.dtype}, found {tensor.dtype}")
+    if not tensor.to(wanted.dtype).isfinite().all():
+        raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise FormatError(f"expected variances, found a negative number in {name}")
 
+
+# --- What a run says of itself --------------------------------------------------------------------
+
+def describe_run(recipe: str, arguments: list[str], settings: dict, device: torch.device,
+                 data: dict) -> dict:
+    """What makes a model, for its checkpoint: the recipe's name, the command line's arguments,
+    every setting, and the hashes of the data."""
+    return {"recipe": recipe, "command": "python train.py " + shlex.join(arguments),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": describe_machine(device),
+            "settings": settings, "versions": versions(), "data": data}
+
+
+def check_same_run(made: dict, wanted: dict) -> None:
+    """Compare what two runs say of themselves. Raises UsageError with the differences if `made` had
+    other settings or other data than `wanted`, FormatError if it is no run at all."""
+    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
+        raise FormatError("expected the state of an interrupted run, found other data")
+    before, now = made["settings"], wanted["settings"]
+    differences = [f"{key} {before.get(key)}, now {now[key]}"
+                   for key in now if before.get(key) != now[key]]
+    if made.get("data") != wanted["data"]:
+        differences.append("other data")
+    if differences:
+        raise UsageError(f"--resume: the earlier run had {'; '.join(differences)}: give the same "
+                         "settings, or train anew without --resume")
+
+
+def finished(made: dict, wanted: dict, out: Path) -> dict | None:
+    """For --resume: the result of the run `made`, whose model lies in `out`, if it is the one that
+    is wanted and has reached its end. Raises UsageError if it is another run and none can be gone
+    on with."""
+    if all(made.get(key) == wanted[key] for key in ("settings", "data")):
+        return made.get("result")
+    if made and not state_path(out).exists():
+        with in_file(out):
+            check_same_run(made, wanted)
+    return None
+
+
+# --- An interrupted run ---------------------------------------------------------------------------
+# `run` is a train.Run.
 
 ROW = {"epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"}
 
 
-def restore(state: dict, net, best: dict, optimiser, generator, stopping,
-            seconds: list[float]) -> None:
-    """Put everything back as `snapshot` found it. Raises FormatError if it does not fit."""
-    try:
-        put_weights(net, state["best"])
-        best.update(state["best"])
-        put_weights(net, state["weights"])
-        optimiser.load_state_dict(state["optimiser"])
-        for weights in net.parameters():  # the fused optimiser trusts the shapes
-            if any(optimiser.state[weights][name].shape != weights.shape
-                   for name in ("exp_avg", "exp_avg_sq")):
+def state_path(out: Path) -> Path:
+    """Where the state of the run lies that writes the checkpoint `out`."""
+    return Path(f"{out}.resume")
+
+
+def snapshot(run) -> dict:
+    """All that going on with a run needs: weights, the best ones, optimiser, random generators,
+    early stopping, and the history so far. The schedule is a function of the step."""
+    random = {"generator": run.generator.get_state(), "torch": torch.get_rng_state()}
+    if run.generator.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(run.generator.device)
+    return {"weights": run.net.state_dict(), "best": run.best, "random": random,
+            "optimiser": run.optimiser.state_dict(), "stopping": asdict(run.stopping),
+            "history": run.net.history, "seconds": run.seconds, "run": run.net.run}
+
+
+def begin(run, out: Path, resuming: bool) -> None:
+    """Before the first epoch: put back the state of an interrupted run, if that is wanted and there
+    is one, and say what becomes of it if not."""
+    path = state_path(out)
+    if resuming and path.exists():
+        resume(run, path)
+    elif resuming:
+        say(f"there is no {path} to go on from: training from the start", sys.stderr)
+    elif path.exists():
+        say(f"{path} holds an interrupted run; --resume would have gone on with it", sys.stderr)
+    elif out.exists():
+        say(f"{out} is there already; the first epoch will replace it", sys.stderr)
+
+
+def resume(run, path: Path) -> None:
+    """Put everything back as `snapshot` found it. Raises FormatError for a file that holds no such
+    state, UsageError for the state of a run with other settings or other data."""
+    with in_file(path, "; train anew without --resume"):
+        state = read_torch(path)
+        check_same_run(state.get("run"), run.net.run)
+        try:
+            restore(run, state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError,
+                IndexError) as error:
+            raise FormatError("expected the state of an interrupted run of this recipe, found "
+                              f"another ({error})") from None
+
+
+def restore(run, state: dict) -> None:
+    """`resume` for a state that may be anything: it raises what comes."""
+    fill(run.net, state["best"])
+    run.best = state["best"]
+    fill(run.net, state["weights"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    for weights in run.net.parameters():  # the fused optimiser trusts the shapes
+        for name in ("exp_avg", "exp_avg_sq"):
+            if run.optimiser.state[weights][name].shape != weights.shape:
                 raise ValueError("a shape of the optimiser's")
-        generator.set_state(state["random"]["generator"])
-        torch.set_rng_state(state["random"]["torch"])
-        if generator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random"]["cuda"], generator.device)
-        first, second = map(float, state["stopping"]["best"])
-        stopping.best, stopping.waited = (first, second), int(state["stopping"]["waited"])
-        if not state["history"] or any(set(row) != ROW for row in state["history"]):
-            raise ValueError("a row of the history")
-        seconds += map(float, state["seconds"])
-        net.history, net.run = list(state["history"]), state["run"]
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        raise FormatError("expected the state of an interrupted run of this recipe, found another "
-                          f"({error})") from None
+    run.generator.set_state(state["random"]["generator"])
+    torch.set_rng_state(state["random"]["torch"])
+    if run.generator.device.type == "cuda":
+        torch.cuda.set_rng_state(state["random"]["cuda"], run.generator.device)
+    first, second = state["stopping"]["best"]
+    run.stopping.best = (float(first), float(second))
+    run.stopping.waited = int(state["stopping"]["waited"])
+    if not state["history"] or any(set(row) != ROW for row in state["history"]):
+        raise ValueError("a row of the history")
+    run.seconds = [float(seconds) for seconds in state["seconds"]]
+    run.net.history = list(state["history"])
+    run.net.run = state["run"]
 
 
-def check_same_run(made: dict, run: dict) -> None:
-    """Raise UsageError with the differences if the run `made` had other settings or other data,
-    FormatError if it is no run at all."""
-    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
-        raise FormatError("expected the state of an interrupted run, found other data")
-    before, now = made["settings"], run["settings"]
-    differences = [f"{key} {before.get(key)}, now {now[key]}"
-                   for key in now if before.get(key) != now[key]]
-    if made.get("data") != run["data"]:
-        differences.append("other data")
-    if differences:
-        raise UsageError("--resume: the earlier run had " + "; ".join(differences)
-                         + ": give the same settings, or train anew without --resume")
+@contextmanager
+def explained(run, out: Path):
+    """An interruption says how to go on, and a lack of memory which batch size to try."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.seconds:
+            raise KeyboardInterrupt(f"the best model so far is in {out}; go on with the same "
+                                    "command and --resume") from None
+        raise KeyboardInterrupt("no epoch was finished, so nothing was saved") from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = run.recipe.batch_size
+        raise UsageError(f"{run.labels.device} ran out of memory at a batch of {size} images; "
+                         f"try --batch-size {max(1, size // 2)}") from None

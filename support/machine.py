@@ -4,50 +4,67 @@ import os
 import platform
 from pathlib import Path
 
-import torch
-
 from support.command_line import choose
 from support.errors import UsageError
 
+import numpy as np
+import torch
+
 
 def pick_device(name: str) -> torch.device:
-    """"auto": CUDA, Apple MPS, CPU, whichever is there first. Raises UsageError."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
-               "cpu": True}
-    kind, colon, number = name.partition(":")
-    if choose(kind, ["auto", *present], "--device") == "auto":
-        return torch.device(next(kind for kind in present if present[kind]))
-    if not present[kind] or (colon and (kind != "cuda" or not number.isdecimal()
-                                        or int(number) >= torch.cuda.device_count())):
+    """The device of this name; "auto" is the first there is of CUDA, Apple MPS, CPU. Raises
+    UsageError for one that is not on this machine."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    kind, _, number = name.partition(":")
+    if choose(kind, ["auto", "cuda", "mps", "cpu"], "--device") == "auto":
+        return torch.device(present[0])
+    numbered = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if kind not in present or (number and name not in numbered):
         raise UsageError(f"--device {name} is not on this machine; "
-                         f"there are {', '.join(kind for kind in present if present[kind])}")
+                         f"there are {', '.join(present)}")
     return torch.device(name)
 
 
 def set_threads() -> None:
     """Use the cores that this process may use, four at the most: these networks are so small that
     more threads spend their time waiting for each other. OMP_NUM_THREADS, if it is set, decides."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        allowed = getattr(os, "sched_getaffinity", None)  # not on every system
-        torch.set_num_threads(min(len(allowed(0)) if allowed else os.cpu_count() or 1, 4))
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    torch.set_num_threads(min(cores, 4))
+
+
+def cpu_info() -> str:
+    """What Linux says of the processor; nothing on other systems."""
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
     """The type that convolutions and matrix products compute in, and why. The weights, the
     normalisation and the loss stay in float32 (mixed precision: Micikevicius et al., 2018)."""
-    if choose(name, ("auto", "float32", "bfloat16"), "--precision") != "auto":
+    choose(name, ("auto", "float32", "bfloat16"), "--precision")
+    if name != "auto":
         return getattr(torch, name), "as asked"
     if device.type == "cuda":
-        fast, why = torch.cuda.get_device_capability(device) >= (8, 0), "the GPU"
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        where = "the GPU"
     else:
-        try:
-            flags = Path("/proc/cpuinfo").read_text()
-        except OSError:  # not Linux
-            flags = ""
+        flags = cpu_info()
         fast = device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
-        why = "the processor"
-    return (torch.bfloat16, f"{why} has it in hardware") if fast else (
-        torch.float32, f"{why} has no bfloat16 in hardware")
+        where = "the processor"
+    if fast:
+        return torch.bfloat16, f"{where} has it in hardware"
+    return torch.float32, f"{where} has no bfloat16 in hardware"
 
 
 def keep_freed_memory() -> None:
@@ -62,12 +79,25 @@ def keep_freed_memory() -> None:
         pass  # not glibc: only slower
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory, or a GPU's, was not enough: torch has no type for a
+    CPU's."""
+    return (isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            or "allocate memory" in str(error))
+
+
 def describe_machine(device: torch.device) -> str:
     """The system, and the name of the processor or of the GPU."""
     name = platform.processor()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    elif os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
+    for line in cpu_info().splitlines():
+        if line.startswith("model name") and device.type != "cuda":
+            name = line.split(": ")[1]
+            break
     return f"{platform.system()} {platform.machine()}, {name}, {os.cpu_count()} cores"
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": str(torch.__version__),
+            "numpy": np.__version__}

@@ -1,9 +1,31 @@
 """Pens, bending, stretching, few pixels and drawn forms: what only the recipe `robust` needs."""
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 SIZE = 28  # pixels a side
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Ranges of the changes that a training image goes through, besides the affine ones; 0 is
+    none."""
+    pen: float = 0  # strokes a pixel thicker on each side, or as much blurred; up to 1, in part
+    elastic: float = 0  # bending: standard deviation in pixels of the moves of a grid of 5×5 points
+    stretch: float = 0  # widened or heightened until it fills a square; up to 1, in part
+    coarse: float = 0  # probability of being seen through 10×10 or 14×14 pixels
+
+
+def distort(images: torch.Tensor, matrices: torch.Tensor, ranges: Strong,
+            generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images (B, H, W), the affine matrices (B, 2, 3) that they are read through, and the moves
+    (B, H, W, 2) of each pixel, for `train.apply_affine`: each changed at random."""
+    matrices = stretch(images, matrices, ranges.stretch, generator)
+    images = random_pen(images.float(), ranges.pen, generator)
+    moves = random_moves(len(images), SIZE, ranges.elastic, generator)
+    return images, matrices, moves
 
 
 def stretch(images: torch.Tensor, matrices: torch.Tensor, most: float, generator) -> torch.Tensor:
