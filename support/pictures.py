@@ -8,13 +8,16 @@ import numpy as np
 from support.command_line import Progress
 from support.errors import FormatError, in_file, shape_text
 from support.files import kind_of, read_file
-from support.png import PNG_SIGNATURE, check_size, read_png
+from support.png import SIGNATURE, check_size, read_png
+
+SUFFIXES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
+            ".tiff", ".heic", ".heif", ".avif"}
 
 
 def read_picture(data: bytes) -> np.ndarray:
     """Decode a picture file of any format: PNG here, others by Pillow where it is installed.
     Returns (H, W, 4) uint8 RGBA. Raises FormatError."""
-    if data[:4] == PNG_SIGNATURE[:4]:
+    if data.startswith(SIGNATURE[:4]):  # what breaks the rest of it, read_png says
         return read_png(data)
     kind = kind_of(data[:64])
     if not kind.endswith("picture") or "SVG" in kind:
@@ -46,19 +49,19 @@ def luminance(rgba: np.ndarray) -> np.ndarray:
     return rgba[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-PICTURES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
-            ".tiff", ".heic", ".heif", ".avif"}
-
+# --- Folders as a data set ------------------------------------------------------------------------
+# Hidden files and folders are left out: macOS and notebooks leave them about.
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder, sorted by name; not hidden ones, which macOS leaves about."""
+    """The picture files in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir()
-                  if path.suffix.lower() in PICTURES and path.name[0] != ".")
+                  if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted by name, but not hidden ones (.ipynb_checkpoints)."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    """The folders in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir()
+                  if path.is_dir() and not path.name.startswith("."))
 
 
 def has_folders(root: Path) -> bool:
@@ -66,33 +69,41 @@ def has_folders(root: Path) -> bool:
     return all((root / part).is_dir() and class_folders(root / part) for part in ("train", "test"))
 
 
-def read_folders(root: Path) -> list[np.ndarray]:
+def read_folders(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Read root/train/CLASS/*.png and root/test/CLASS/*.png, light ink on black as MNIST has it.
-    A class folder named by a number is that label; other names are numbered in sorted order.
-    Returns training images and labels, test images and labels. Raises FormatError."""
-    names = sorted({path.name for part in ("train", "test") for path in class_folders(root / part)})
+    Returns training images (N, H, W) uint8 and labels (N,) int64, then those for testing.
+    Raises FormatError."""
+    names = {path.name for part in ("train", "test") for path in class_folders(root / part)}
+    labels = class_labels(names)
+    train_images, train_labels = read_part(root / "train", labels, None)
+    test_images, test_labels = read_part(root / "test", labels, train_images.shape[1:])
+    return train_images, train_labels, test_images, test_labels
+
+
+def class_labels(names: set[str]) -> dict[str, int]:
+    """The label of each class: its name, if all are numbers; else they are numbered in order."""
     if all(name.isascii() and name.isdigit() and len(name) < 4 for name in names):
-        labels = {name: int(name) for name in sorted(names, key=int)}
-    else:
-        labels = {name: label for label, name in enumerate(names)}
-    arrays, shape = [], None
-    for part in ("train", "test"):
-        paths = [(path, label) for name, label in labels.items() if (root / part / name).is_dir()
-                 for path in pictures_in(root / part / name)]
-        if not paths:
-            raise FormatError(f"{root / part}: expected pictures in its folders, found none")
-        images = []
-        with Progress(len(paths), f"reading {part}", "pictures") as bar:
-            for path, _ in paths:
-                data = read_file(path)
-                with in_file(path):
-                    image = np.rint(luminance(read_picture(data))).astype(np.uint8)
-                    shape = shape or image.shape
-                    if image.shape != shape:
-                        raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
-                                          f"found {shape_text(image.shape)}")
-                images.append(image)
-                if bar.due():
-                    bar.show(len(images))
-        arrays += [np.stack(images), np.array([label for _, label in paths], np.int64)]
-    return arrays
+        return {name: int(name) for name in sorted(names, key=int)}
+    return {name: label for label, name in enumerate(sorted(names))}
+
+
+def read_part(folder: Path, labels: dict[str, int], shape) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of folder/CLASS/*; each of this shape (H, W), None: the first one's."""
+    examples = [(path, label) for name, label in labels.items() if (folder / name).is_dir()
+                for path in pictures_in(folder / name)]
+    if not examples:
+        raise FormatError(f"{folder}: expected pictures in its folders, found none")
+    images = []
+    with Progress(len(examples), f"reading {folder.name}") as bar:
+        for path, _ in examples:
+            data = read_file(path)
+            with in_file(path):
+                image = np.rint(luminance(read_picture(data))).astype(np.uint8)
+                shape = shape or image.shape
+                if image.shape != shape:
+                    raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
+                                      f"found {shape_text(image.shape)}")
+            images.append(image)
+            if bar.due():
+                bar.show(len(images))
+    return np.stack(images), np.array([label for _, label in examples], np.int64)

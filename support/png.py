@@ -1,31 +1,28 @@
 """PNG, read and written. Section numbers are those of the W3C's "Portable Network Graphics
-Specification (Third Edition)"."""
+Specification (Third Edition)", https://www.w3.org/TR/png-3/."""
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 
 from support.errors import FormatError
 from support.files import DEFLATE_LIMIT, kind_of, write_whole
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"  # section 5.2
 
+# Section 11.2.1: the colour types, the samples that a pixel of each has, and the bits of a sample.
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
+DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16),
+          RGBA: (8, 16)}
 
-# The colour types (section 11.2.1) are grey, RGB, palette, grey + alpha, RGB + alpha.
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# Section 8.1: first row, first column, row step and column step of each of the passes.
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
-         (1, 0, 2, 1)]  # first row, first column, row step, column step of each pass (section 8.1)
+         (1, 0, 2, 1)]
+
+# What a photograph needs, and what memory holds: 100 megapixels are 400 MB of RGBA.
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
-
-
-def check_size(width: int, height: int, where: str) -> None:
-    """Refuse a picture with no pixels, or with so many that memory would not hold them."""
-    if not width or not height:
-        raise FormatError(f"{where}: expected at least one pixel, found {width} × {height}")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise FormatError(f"{where}: {width} × {height} pixels are more than the limit of "
-                          f"{MAX_PIXELS // 10**6} megapixels, {MAX_SIDE:,} a side; make it smaller")
 
 
 def read_png(data: bytes) -> np.ndarray:
@@ -34,160 +31,235 @@ def read_png(data: bytes) -> np.ndarray:
     Returns (H, W, 4) uint8 RGBA, not premultiplied. 16-bit samples keep their high byte; gamma and
     colour profiles are not applied. Raises FormatError, which names the chunk, for a broken file.
     """
-    header, palette, transparent, packed = _png_chunks(data)
-    width, height, depth, colour, interlaced = header
-    passes = ADAM7 if interlaced else [(0, 0, 1, 1)]
-    channels = CHANNELS[colour]
-    sizes = []  # rows, columns and bytes a row of each pass; a pass may be empty
-    for y, x, dy, dx in passes:
-        rows, columns = -(-(height - y) // dy), -(-(width - x) // dx)
-        length = -(-columns * channels * depth // 8)
-        sizes.append((rows, columns, length) if columns > 0 else (0, 0, 0))
-    expected = sum(rows * (1 + length) for rows, _, length in sizes)
-    scanlines = np.frombuffer(_inflate(packed, expected), np.uint8)
+    png = _gather(data)
+    channels = CHANNELS[png.colour]
+    bytes_per_pixel = max(1, channels * png.depth // 8)  # rounded up to one: section 9.2
+    passes = _passes(png)
+    expected = sum(rows * (1 + length) for _, rows, _, length in passes)
+    scanlines = np.frombuffer(_inflate(png.packed, expected), np.uint8)
 
-    samples = np.empty((height, width, channels), np.uint16 if depth == 16 else np.uint8)
+    sample_type = np.uint16 if png.depth == 16 else np.uint8
+    samples = np.empty((png.height, png.width, channels), sample_type)
     start = 0
-    for (y, x, dy, dx), (rows, columns, length) in zip(passes, sizes):
-        if not rows:
-            continue
-        lines = scanlines[start : start + rows * (1 + length)].reshape(rows, 1 + length)
-        start += lines.size
-        lines = _unfilter(lines[:, 0], lines[:, 1:], max(1, channels * depth // 8))
-        samples[y::dy, x::dx] = _unpack(lines, depth, columns * channels).reshape(rows, columns, -1)
-    return _to_rgba(samples, depth, colour, palette, transparent)
+    for where, rows, columns, length in passes:
+        stop = start + rows * (1 + length)
+        lines = scanlines[start:stop].reshape(rows, 1 + length)  # the filter's type, then the row
+        lines = _unfilter(lines[:, 0], lines[:, 1:], bytes_per_pixel)
+        values = _unpack(lines, png.depth, columns * channels)
+        samples[where] = values.reshape(rows, columns, channels)
+        start = stop
+    return _to_rgba(samples, png)
 
 
-def _png_chunks(data: bytes):
-    """Walk the chunks (section 5), check their order (5.6), and gather the four that matter."""
-    if data[:8] != PNG_SIGNATURE:
+# --- Chunks ---------------------------------------------------------------------------------------
+
+@dataclass
+class Png:
+    """What the chunks say: IHDR, and the three others that matter, None if they are not there."""
+    width: int
+    height: int
+    depth: int  # bits a sample
+    colour: int
+    interlaced: bool
+    palette: np.ndarray | None = None  # PLTE: (colours, 3) uint8
+    transparent: bytes | None = None  # tRNS
+    packed: bytearray | None = None  # all the IDAT, one after the other
+
+
+def _chunks(data: bytes):
+    """Yield each chunk's name and bytes, up to IEND."""
+    if not data.startswith(SIGNATURE):  # section 5.2
         raise FormatError(f"expected the signature of a PNG file, found {kind_of(data[:48])}")
-    header = palette = transparent = packed = None
-    position, previous = 8, "signature"
-    while previous != "IEND":
+    position, name = len(SIGNATURE), "signature"
+    while name != "IEND":
+        # Section 5.3: length, name, as many bytes as the length says, and a checksum.
         if position + 12 > len(data):
-            raise FormatError(f"{previous}: expected another chunk after it, "
-                              "found the end of the file")
-        length, name = struct.unpack_from(">I4s", data, position)
-        if not name.isalpha():
-            raise FormatError(f"expected the name of a chunk, four letters, found {name.hex(' ')}")
-        name, body = name.decode("ascii"), data[position + 8 : position + 8 + length]
-        if position + 12 + length > len(data):
+            raise FormatError(f"{name}: expected another chunk after it, found the end of the file")
+        length, letters = struct.unpack_from(">I4s", data, position)
+        if not letters.isalpha():
+            raise FormatError("expected the name of a chunk, four letters, "
+                              f"found {letters.hex(' ')}")
+        name = letters.decode("ascii")
+        end = position + 8 + length
+        if end + 4 > len(data):
             raise FormatError(f"{name}: expected {length:,} bytes, found the end of the file")
-        checksum, = struct.unpack_from(">I", data, position + 8 + length)
-        if zlib.crc32(data[position + 4 : position + 8 + length]) != checksum:
-            raise FormatError(f"{name}: the checksum (CRC) does not match the chunk's bytes")
-        if (name == "IHDR") != (header is None):
+        expected, = struct.unpack_from(">I", data, end)
+        found = zlib.crc32(data[position + 4 : end])
+        if found != expected:
+            raise FormatError(f"{name}: expected the checksum (CRC) {expected:08x}, "
+                              f"found {found:08x}")
+        yield name, data[position + 8 : end]
+        position = end + 4
+
+
+def _gather(data: bytes) -> Png:
+    """Go through the chunks, check their order (section 5.6), and keep what matters of them."""
+    png = previous = None
+    for name, body in _chunks(data):
+        if (name == "IHDR") != (png is None):
             raise FormatError(f"{name}: expected IHDR as the first chunk and only there")
-
         if name == "IHDR":
-            header = _png_header(body)
-            depth, colour = header[2:4]
+            png = _read_header(body)
         elif name == "PLTE":
-            if any(chunk is not None for chunk in (palette, transparent, packed)):
-                raise FormatError("PLTE: expected one palette, before tRNS and IDAT")
-            if colour in (0, 4):
-                raise FormatError("PLTE: a grey picture must not have a palette")
-            if length % 3 or not 3 <= length <= 768 or (colour == 3 and length > 3 << depth):
-                raise FormatError(f"PLTE: {length} bytes do not fit the bit depth of {depth}")
-            palette = np.frombuffer(body, np.uint8).reshape(-1, 3)
+            png.palette = _read_palette(body, png)
         elif name == "tRNS":
-            if transparent or packed is not None or (colour == 3 and palette is None):
-                raise FormatError("tRNS: expected once, after PLTE and before IDAT")
-            fits = {0: length == 2, 2: length == 6,
-                    3: palette is not None and 1 <= length <= len(palette)}
-            if not fits.get(colour):
-                raise FormatError(f"tRNS: {length} bytes do not fit colour type {colour}")
-            transparent = body
+            _check_transparent(body, png)
+            png.transparent = body
         elif name == "IDAT":
-            if packed is not None and previous != "IDAT":
-                raise FormatError("IDAT: expected all of them in a row")
-            packed = bytearray() if packed is None else packed
-            packed += body
+            if png.packed is None:
+                png.packed = bytearray()
+            elif previous != "IDAT":
+                raise FormatError(f"IDAT: expected all of them in a row, found {previous} between")
+            png.packed += body
         elif name == "IEND":
-            if length:
-                raise FormatError(f"IEND: expected no bytes in it, found {length}")
-        elif name[0].isupper():  # must be understood (section 5.4)
-            raise FormatError(f"{name}: a critical chunk that the specification doesn't know")
-        position, previous = position + 12 + length, name
-    if colour == 3 and palette is None:
+            if body:  # section 11.2.4
+                raise FormatError(f"IEND: expected no bytes in it, found {len(body)}")
+        elif name[0].isupper():  # section 5.4: what it holds cannot be left out
+            raise FormatError(f"{name}: expected IHDR, PLTE, IDAT or IEND, "
+                              "found a critical chunk that the specification does not know")
+        previous = name
+    if png.colour == PALETTE and png.palette is None:  # section 11.2.2
         raise FormatError("PLTE: expected a palette for colour type 3, found none")
-    if not packed:
+    if not png.packed:
         raise FormatError("IDAT: expected the picture's data, found none")
-    return header, palette, transparent, packed
+    return png
 
 
-def _png_header(body: bytes) -> tuple[int, int, int, int, int]:
-    """IHDR (section 11.2.1): width, height, bit depth, colour type, interlaced or not."""
+def _read_header(body: bytes) -> Png:
+    """Section 11.2.1."""
     if len(body) != 13:
         raise FormatError(f"IHDR: expected 13 bytes, found {len(body)}")
-    width, height, depth, colour, compression, filtering, interlaced = struct.unpack(
-        ">IIBBBBB", body)
-    if colour not in DEPTHS or depth not in DEPTHS[colour]:
-        raise FormatError(f"IHDR: there is no colour type {colour} with a bit depth of {depth}")
-    if compression or filtering or interlaced > 1:
+    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", body)
+    if colour not in DEPTHS:
+        raise FormatError(f"IHDR: expected colour type 0, 2, 3, 4 or 6, found type {colour}")
+    if depth not in DEPTHS[colour]:
+        raise FormatError(f"IHDR: expected a bit depth of colour type {colour}, one of "
+                          f"{DEPTHS[colour]}, found a depth of {depth}")
+    if methods not in ([0, 0, 0], [0, 0, 1]):
         raise FormatError("IHDR: expected compression 0, filter 0 and interlace 0 or 1, "
-                          f"found {compression}, {filtering}, {interlaced}")
+                          f"found {methods}")
     check_size(width, height, "IHDR")
-    return width, height, depth, colour, interlaced
+    return Png(width, height, depth, colour, interlaced=methods[2] == 1)
+
+
+def check_size(width: int, height: int, where: str) -> None:
+    """Refuse a picture with no pixels, or with so many that memory would not hold them."""
+    if not width or not height:
+        raise FormatError(f"{where}: expected at least one pixel, found {width} × {height}")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise FormatError(f"{where}: expected at most {MAX_PIXELS // 10**6} megapixels and "
+                          f"{MAX_SIDE:,} a side, found {width} × {height}; make it smaller")
+
+
+def _read_palette(body: bytes, png: Png) -> np.ndarray:
+    """Section 11.2.2; the order is that of section 5.6."""
+    colour = png.colour
+    if png.palette is not None or png.transparent is not None or png.packed is not None:
+        raise FormatError("PLTE: expected one palette, before tRNS and IDAT")
+    if colour in (GREY, GREY_ALPHA):
+        raise FormatError("PLTE: expected none in a grey picture, found one")
+    most = 256
+    if colour == PALETTE:
+        most = 2**png.depth
+    if len(body) % 3 or not 1 <= len(body) // 3 <= most:
+        raise FormatError(f"PLTE: expected 1 to {most} colours of three bytes, "
+                          f"found {len(body)} bytes")
+    return np.frombuffer(body, np.uint8).reshape(-1, 3)
+
+
+def _check_transparent(body: bytes, png: Png) -> None:
+    """Section 11.3.1.1: one grey, one colour, or an alpha for each of the first colours."""
+    colour = png.colour
+    no_palette = colour == PALETTE and png.palette is None
+    if png.transparent is not None or png.packed is not None or no_palette:
+        raise FormatError("tRNS: expected once, after PLTE and before IDAT")
+    if colour in (GREY_ALPHA, RGBA):
+        raise FormatError(f"tRNS: expected none for colour type {colour}, found one")
+    if colour == PALETTE:
+        fits, expected = 1 <= len(body) <= len(png.palette), f"1 to {len(png.palette)}"
+    else:
+        fits, expected = len(body) == 2 * CHANNELS[colour], 2 * CHANNELS[colour]
+    if not fits:
+        raise FormatError(f"tRNS: expected {expected} bytes for colour type {colour}, "
+                          f"found {len(body)}")
+
+
+# --- From IDAT to samples -------------------------------------------------------------------------
+
+def _passes(png: Png) -> list[tuple]:
+    """Where in the picture each pass lies, its rows, its columns, and the bytes of a row (section
+    8.1). A pass of a small picture may be empty; it is left out."""
+    passes = []
+    for y, x, dy, dx in ADAM7 if png.interlaced else [(0, 0, 1, 1)]:
+        rows, columns = len(range(y, png.height, dy)), len(range(x, png.width, dx))
+        if rows and columns:
+            bits = columns * CHANNELS[png.colour] * png.depth
+            where = np.s_[y::dy, x::dx]
+            passes.append((where, rows, columns, (bits + 7) // 8))  # rounded up: section 7.2
+    return passes
 
 
 def _inflate(packed: bytearray, expected: int) -> bytes:
     """Unpack the zlib stream of the IDAT chunks (section 10), and never more than `expected`."""
     if expected > len(packed) * DEFLATE_LIMIT:
-        raise FormatError(f"IDAT: {len(packed):,} bytes cannot hold IHDR's {expected:,}")
+        raise FormatError(f"IDAT: expected {expected:,} bytes of scanlines, found {len(packed):,} "
+                          "packed ones, which cannot hold them")
     stream = zlib.decompressobj()
     try:
         data = stream.decompress(packed, expected + 1)
     except zlib.error as error:
-        raise FormatError(f"IDAT: a broken zlib stream ({error})") from None
-    if len(data) != expected or not stream.eof or stream.unused_data:
-        found = "more" if len(data) > expected or stream.unused_data else f"{len(data):,}"
-        raise FormatError(f"IDAT: expected a whole zlib stream of {expected:,} bytes, "
-                          f"found {found}")
+        raise FormatError(f"IDAT: expected a zlib stream, found a broken one ({error})") from None
+    wanted = f"IDAT: expected a whole zlib stream of {expected:,} bytes"
+    if len(data) > expected or stream.unused_data:
+        raise FormatError(f"{wanted}, found more")
+    if len(data) < expected or not stream.eof:
+        raise FormatError(f"{wanted}, found {len(data):,} and its end")
     return data
 
 
-def _unfilter(kinds: np.ndarray, rows: np.ndarray, bpp: int) -> np.ndarray:
-    """Undo the five filters of section 9. kinds (H,), rows (H, bytes a row); bpp: bytes a pixel.
+def _unfilter(kinds: np.ndarray, rows: np.ndarray, bytes_per_pixel: int) -> np.ndarray:
+    """Undo the filters of section 9: kinds (H,) and rows (H, bytes a row) become rows.
 
-    A filtered byte is a difference to a guess made from the pixels at its left (a), above (b) and
-    above left (c): None 0, Sub a, Up b, Average (a + b) // 2, Paeth whichever of the three is
-    nearest to a + b - c. Each pixel needs the one before it, so a row cannot be done at once; but
-    the pixels of a diagonal x + y = d need only the two diagonals before it. The rows are laid out
-    sheared, so that a diagonal is one slice, and a picture takes W + H steps instead of W * H.
+    A filtered byte is what its guess leaves over. The guess comes from the pixel at the left (a),
+    above (b) and above left (c): None 0, Sub a, Up b, Average (a + b) // 2, Paeth one of the three.
+    Each pixel needs the one before it, so a row cannot be computed at once. But the pixels of a
+    diagonal x + y = d need only those of the two diagonals before it, and they lie at equal
+    distances in memory: a picture takes W + H steps instead of W * H.
     """
-    if kinds.max() > 4:
+    if kinds.max() > 4:  # section 9.1
         raise FormatError(f"IDAT: expected a filter type from 0 to 4, found {kinds.max()}")
     if not kinds.any():
         return rows
     height, length = rows.shape
-    width, result = length // bpp, np.empty_like(rows)
-    above = np.zeros((1, length), np.uint8)
-    for first in range(0, height, 1024):  # bands, for the sheared copy takes W + H rows' memory
-        # The finished row above goes in as a row with filter None: it passes through unchanged.
-        band = np.concatenate([above, rows[first : first + 1024]])
-        kind = np.concatenate([[0], kinds[first : first + 1024]])[:, None]  # (h, 1)
-        h = len(band)
-        sheared = np.zeros((width + h - 1, h, bpp), np.uint8)  # [x + y, y] is pixel (y, x)
-        strides = ((h + 1) * bpp, h * bpp, 1)
-        upright = np.lib.stride_tricks.as_strided(sheared, (h, width, bpp), strides)
-        upright[...] = band.reshape(h, width, bpp)
-        sub, up, average, paeth = [(kind == k).astype(np.int16) for k in (1, 2, 3, 4)]
-        # One zero in front, so that [:-1] is the row above; pixels outside the picture stay zero.
-        last, before = np.zeros((2, h + 1, bpp), np.int16)
-        for diagonal in sheared:
-            a, b, c = last[1:], last[:-1], before[:-1]
-            to_a, to_b = np.abs(b - c), np.abs(a - c)
-            to_c = np.abs(a + b - 2 * c)
-            nearest = np.where((to_a <= to_b) & (to_a <= to_c), a, np.where(to_b <= to_c, b, c))
-            guess = sub * a + up * b + average * ((a + b) >> 1) + paeth * nearest
-            diagonal += guess.astype(np.uint8)  # modulo 256, as the filters are defined
-            before, last = last, before
-            last[1:] = diagonal
-        done = upright.reshape(h, length)[1:]
-        result[first : first + len(done)], above = done, done[-1:]
-    return result
+    width = length // bytes_per_pixel
+    # What lies outside the picture counts as zero: one column at the left of it, one row above it.
+    padded = np.zeros((height + 1, width + 1, bytes_per_pixel), np.uint8)
+    padded[1:, 1:] = rows.reshape(height, width, bytes_per_pixel)
+    pixels = padded.reshape(-1, bytes_per_pixel)
+    row = width + 1  # from a pixel to the one below it; to the one below left it is one less
+    is_sub, is_up, is_average, is_paeth = [(kinds == kind).astype(np.int16)[:, None]  # (H, 1)
+                                           for kind in (1, 2, 3, 4)]
+    for diagonal in range(width + height - 1):
+        top = max(0, diagonal - width + 1)  # the rows that this diagonal crosses
+        bottom = min(diagonal, height - 1) + 1
+        here = slice(top, bottom)
+        start = (top + 1) * row + diagonal - top + 1
+        stop = start + (bottom - top - 1) * (row - 1) + 1
+        a, b, c = [pixels[start - back : stop - back : row - 1].astype(np.int16)
+                   for back in (1, row, row + 1)]
+        guess = (is_sub[here] * a + is_up[here] * b + is_average[here] * ((a + b) >> 1)
+                 + is_paeth[here] * _paeth(a, b, c))
+        pixels[start : stop : row - 1] += guess.astype(np.uint8)  # modulo 256: section 9.2
+    return padded[1:, 1:].reshape(height, length)
+
+
+def _paeth(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Section 9.4: whichever of a, b and c is nearest to a + b - c, in this order where two are."""
+    to_a = np.abs(b - c)
+    to_b = np.abs(a - c)
+    to_c = np.abs(a + b - 2 * c)
+    b_or_c = np.where(to_b <= to_c, b, c)
+    return np.where((to_a <= to_b) & (to_a <= to_c), a, b_or_c)
 
 
 def _unpack(lines: np.ndarray, depth: int, count: int) -> np.ndarray:
@@ -197,51 +269,65 @@ def _unpack(lines: np.ndarray, depth: int, count: int) -> np.ndarray:
     if depth == 8:
         return lines
     shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)  # the leftmost pixel is the high bits
-    return ((lines[:, :, None] >> shifts) & (2**depth - 1)).reshape(len(lines), -1)[:, :count]
+    samples = (lines[:, :, None] >> shifts) & (2**depth - 1)  # (H, bytes, samples a byte)
+    return samples.reshape(len(lines), -1)[:, :count]
 
 
-def _to_rgba(samples, depth, colour, palette, transparent) -> np.ndarray:
-    """Samples (H, W, channels) become (H, W, 4) uint8, by palette and tRNS (11.2.2, 11.3.1)."""
+def _to_rgba(samples: np.ndarray, png: Png) -> np.ndarray:
+    """Samples (H, W, channels) become (H, W, 4) uint8."""
+    depth, colour = png.depth, png.colour
+    if colour == PALETTE:
+        return _look_up(samples[..., 0], png)
     rgba = np.full(samples.shape[:2] + (4,), 255, np.uint8)
-    if colour == 3:
-        if samples.max() >= len(palette):
-            raise FormatError(f"IDAT: a pixel of colour {samples.max()}, PLTE has {len(palette)}")
-        colours = np.full((len(palette), 4), 255, np.uint8)
-        colours[:, :3] = palette
-        if transparent:
-            colours[: len(transparent), 3] = np.frombuffer(transparent, np.uint8)
-        return colours[samples[..., 0]]
-    if transparent:  # one colour stands for "transparent"; compared before 16 bits become 8
-        key = np.frombuffer(transparent, ">u2") & (2**depth - 1)
-        rgba[(samples == key).all(-1), 3] = 0
+    if png.transparent:  # section 11.3.1.1: compared before 16 bits become 8
+        see_through = np.frombuffer(png.transparent, ">u2") & (2**depth - 1)
+        rgba[(samples == see_through).all(-1), 3] = 0
     if depth == 16:
         samples = (samples >> 8).astype(np.uint8)
     elif depth < 8:
-        samples = samples * np.uint8(255 // (2**depth - 1))
-    if colour in (4, 6):
+        samples = samples * np.uint8(255 // (2**depth - 1))  # white becomes 255: section 13.12
+    if colour in (GREY_ALPHA, RGBA):
         rgba[..., 3] = samples[..., -1]
-    rgba[..., :3] = samples[..., :3] if colour in (2, 6) else samples[..., :1]
+    if colour in (GREY, GREY_ALPHA):
+        rgba[..., :3] = samples[..., :1]
+    else:
+        rgba[..., :3] = samples[..., :3]
     return rgba
 
+
+def _look_up(indices: np.ndarray, png: Png) -> np.ndarray:
+    """Indices (H, W) into PLTE, whose alpha is in tRNS (sections 11.2.2 and 11.3.1.1)."""
+    colours = np.full((len(png.palette), 4), 255, np.uint8)
+    colours[:, :3] = png.palette
+    if png.transparent:
+        colours[: len(png.transparent), 3] = np.frombuffer(png.transparent, np.uint8)
+    if indices.max() >= len(colours):
+        raise FormatError(f"IDAT: expected colours from 0 to {len(colours) - 1}, as PLTE has "
+                          f"{len(colours)}, found {indices.max()}")
+    return colours[indices]
+
+
+# --- Writing --------------------------------------------------------------------------------------
 
 def png_bytes(array: np.ndarray) -> bytes:
     """The PNG file that holds `array`: (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, uint8."""
     array = np.asarray(array)
-    colour = {(): 0, (3,): 2, (4,): 6}.get(array.shape[2:]) if array.ndim > 1 else None
-    if array.dtype != np.uint8 or colour is None or not array.size:
+    colours = {(): GREY, (3,): RGB, (4,): RGBA}
+    fits = array.ndim > 1 and array.size and array.shape[2:] in colours
+    if array.dtype != np.uint8 or not fits:
         raise ValueError("a PNG is made of (H, W) or (H, W, 3 or 4) uint8, "
                          f"not {array.shape} {array.dtype}")
     height, width = array.shape[:2]
     lines = np.zeros((height, 1 + array.size // height), np.uint8)  # filter 0 before each row
     lines[:, 1:] = array.reshape(height, -1)
-
-    def chunk(name, body):
-        checksum = zlib.crc32(name + body)
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    return (PNG_SIGNATURE + chunk(b"IHDR", header)
+    header = struct.pack(">IIBBBBB", width, height, 8, colours[array.shape[2:]], 0, 0, 0)
+    return (SIGNATURE + chunk(b"IHDR", header)
             + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b""))
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    """Section 5.3."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def write_png(path, array: np.ndarray) -> None:
