@@ -119,7 +119,7 @@ def benchmark() -> None:
     device = torch.device("cpu")
     dtype, why = machine.pick_precision("auto", device)
     rounds = 5
-    bar = Progress(len(train.RECIPES) + 3 * rounds + 7, "benchmark", "parts")
+    bar = Progress(len(train.RECIPES) + 3 * rounds + 7, "benchmark")
     done = itertools.count(1)
 
     def tick(value):
