@@ -20,19 +20,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from statistics import mean, stdev
 
 import model
 from evaluate import check_fit, evaluate, sparkline
-from idx_data import Digits, find_files, load_digits, mean_std, split, standardise
-from support.checkpoint import (begin, describe_run, explained, finished, save_torch, snapshot,
-                                state_path)
+from idx_data import Digits, load_digits, mean_std, split, standardise
+from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
+                                snapshot, state_path)
 from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
 from support.errors import UsageError, require
 from support.files import check_writable
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
 from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -215,7 +215,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
             correct += (logits.argmax(1) == y).sum()
             if bar.due():
                 check_finite(losses, run)  # here it waits for the device
-                bar.show((step + 1) * recipe.batch_size, f"loss {loss.item():.3f}")
+                bar.show((step + 1) * recipe.batch_size, f"  loss {loss.item():.3f}")
     check_finite(losses, run)
     sizes = torch.full((steps,), float(recipe.batch_size))
     sizes[-1] = count - (steps - 1) * recipe.batch_size
@@ -382,22 +382,6 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
     return random_coarse(apply_affine(images, matrices, moves), ranges.strong.coarse, generator)
 
 
-def sample_images(run: Run) -> torch.Tensor:
-    """The first training image of each class (60 at the most) and three augmented versions of it,
-    if there is augmentation: (classes, 1 or 4, H, W) uint8, for evaluate.py to show. The random
-    numbers are its own: showing samples must not change a run."""
-    generator = torch.Generator(run.images.device).manual_seed(0)
-    ranges = run.recipe.augment
-    firsts = []
-    for label in range(min(60, run.net.classes)):
-        found = run.images[(run.labels == label).nonzero()[:1, 0]]  # (1, H, W), or none
-        firsts.append(found if len(found) else torch.zeros_like(run.images[:1]))
-    versions = [torch.cat(firsts)]
-    if ranges != Augment():
-        versions += [augment(versions[0], ranges, generator).round().byte() for _ in range(3)]
-    return torch.stack(versions, 1).cpu()
-
-
 # --- At the command line --------------------------------------------------------------------------
 
 def recipe_table() -> str:
@@ -460,8 +444,6 @@ def check_options(options: argparse.Namespace) -> Recipe:
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
     require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
     check_writable(Path(options.out), "--out")
-    if not find_files(Path(options.data)):  # MNIST's count, before it is downloaded
-        check_count(recipe, 60_000)
     return recipe
 
 
@@ -481,7 +463,9 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
     result = {"epochs": len(net.history), "best_epoch": best["epoch"],
               "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
               "train_seconds": sum(run.seconds)}
-    net.run = {**net.run, "result": result, "samples": sample_images(run)}
+    samples = sample_images(run.images, run.labels, net.classes, lambda images, generator: augment(
+        images, run.recipe.augment, generator))
+    net.run = {**net.run, "result": result, "samples": samples}
     model.save(net, out)
     state_path(out).unlink()
     accuracies = [row["val_accuracy"] for row in net.history]
@@ -505,26 +489,21 @@ def main(arguments: list[str]) -> int:
     started = time.perf_counter()
     digits = load_digits(options.data, mirror=options.mirror)
     check_fit(digits, options.data)
+    data = digits.hashes()
     count = model.parameters(model.build(recipe.model, digits.classes))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
-    settings = {**asdict(recipe), "device": device.type, "precision": precision,
-                "threads": torch.get_num_threads()}
-    del settings["about"]  # words; all else decides what is learned
-    data = digits.hashes()
     results = []
     for seed in range(options.seed, options.seed + options.seeds):
         out = Path(options.out)
         if options.seeds > 1:
             out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
-        wanted = describe_run(options.recipe, arguments, {**settings, "seed": seed}, device, data)
+        settings = {**asdict(recipe), "seed": seed, "precision": precision}
+        wanted = describe_run(options.recipe, arguments, settings, device, data)
         result = None
         if options.resume and out.exists():
             result = finished(model.load(out).run, wanted, out)
-        if result:
-            say(f"{out}: this run has reached its end already", sys.stderr)
-            state_path(out).unlink(missing_ok=True)  # killed just before it was removed
-        else:
+        if result is None:
             run = start(recipe, digits, seed, options.device, options.precision)
             run.net.run = wanted
             begin(run, out, options.resume)
@@ -543,17 +522,11 @@ def main(arguments: list[str]) -> int:
                             "total_seconds": time.perf_counter() - started}))
         started = time.perf_counter()
     if len(results) > 1:
-        say(seeds_row(results), log)
+        accuracy = [result["test_accuracy"] for result in results]
+        seconds = [result["train_seconds"] for result in results]
+        say(f"{len(results)} seeds: test accuracy {mean(accuracy):.2%} ± {stdev(accuracy):.2%}, "
+            f"{mean(seconds):.1f} ± {stdev(seconds):.1f} s of training", log)
     return 0
-
-
-def seeds_row(results: list[dict]) -> str:
-    """Mean and standard deviation over several seeds."""
-    accuracy = np.array([result["test_accuracy"] for result in results])
-    seconds = np.array([result["train_seconds"] for result in results])
-    return (f"{len(results)} seeds: test accuracy {accuracy.mean():.2%} ± "
-            f"{accuracy.std(ddof=1):.2%}, {seconds.mean():.1f} ± {seconds.std(ddof=1):.1f} s of "
-            "training")
 
 
 if __name__ == "__main__":

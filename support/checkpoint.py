@@ -141,9 +141,31 @@ def describe_run(recipe: str, arguments: list[str], settings: dict, device: torc
                  data: dict) -> dict:
     """What makes a model, for its checkpoint: the recipe's name, the command line's arguments,
     every setting, and the hashes of the data."""
+    settings = {name: value for name, value in settings.items() if name != "about"}  # only words
+    settings |= {"device": device.type, "threads": torch.get_num_threads()}
     return {"recipe": recipe, "command": "python train.py " + shlex.join(arguments),
             "started": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": describe_machine(device),
             "settings": settings, "versions": versions(), "data": data}
+
+
+def sample_images(images: torch.Tensor, labels: torch.Tensor, classes: int,
+                  augment) -> torch.Tensor:
+    """The first of (N, H, W) uint8 images of each class (60 at the most) and three augmented
+    versions of it: (classes, 4, H, W) uint8, for evaluate.py to show; (classes, 1, H, W) where
+    `augment(images, generator)` gives the images themselves. The random numbers are its own:
+    showing samples must not change a run."""
+    generator = torch.Generator(images.device).manual_seed(0)
+    firsts = []
+    for label in range(min(60, classes)):
+        found = images[(labels == label).nonzero()[:1, 0]]  # (1, H, W), or none
+        firsts.append(found if len(found) else torch.zeros_like(images[:1]))
+    plain = torch.cat(firsts)
+    versions = [plain]
+    for _ in range(3):
+        changed = augment(plain, generator)
+        if changed is not plain:
+            versions.append(changed.round().byte())
+    return torch.stack(versions, 1).cpu()
 
 
 def check_same_run(made: dict, wanted: dict) -> None:
@@ -163,11 +185,15 @@ def check_same_run(made: dict, wanted: dict) -> None:
 
 def finished(made: dict, wanted: dict, out: Path) -> dict | None:
     """For --resume: the result of the run `made`, whose model lies in `out`, if it is the one that
-    is wanted and has reached its end. Raises UsageError if it is another run and none can be gone
-    on with."""
+    is wanted and has reached its end. Raises UsageError if it is another run, and no state lies
+    there that could be gone on with."""
+    state = state_path(out)
     if all(made.get(key) == wanted[key] for key in ("settings", "data")):
+        if "result" in made:
+            say(f"{out}: this run has reached its end already", sys.stderr)
+            state.unlink(missing_ok=True)  # killed just before it was removed
         return made.get("result")
-    if made and not state_path(out).exists():
+    if made and not state.exists():
         with in_file(out):
             check_same_run(made, wanted)
     return None
