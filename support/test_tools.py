@@ -6,14 +6,19 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+import tracemalloc
 import unittest
 from pathlib import Path
 from unittest import mock
 
+import evaluate
 import idx_data
+import model
 from support.errors import FormatError
 
 import numpy as np
+import torch
 
 HERE = Path(__file__).resolve().parent.parent
 SCRIPTS = [HERE / f"{name}.py" for name in ("idx_data", "model", "evaluate", "train", "infer")]
@@ -51,6 +56,51 @@ def write_toy(root: Path, train_count: int = 600, test_count: int = 200, classes
         idx_data.write_idx(root / f"{part}-images-idx3-ubyte", toy_images(labels, count))
         idx_data.write_idx(root / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
     return root
+
+
+def write_digits(digits: idx_data.Digits, root: Path) -> None:
+    """A data set as four IDX files."""
+    parts = (digits.train_images, digits.train_labels.byte(), digits.test_images,
+             digits.test_labels.byte())
+    for name, part in zip(idx_data.FILES, parts):
+        idx_data.write_idx(root / name, part.numpy())
+
+
+def some_digits(classes=10, each=4, seed=0) -> idx_data.Digits:
+    """Noise with a bright bar whose place tells the class."""
+    labels = torch.arange(classes * each) % classes
+    images = torch.randint(0, 60, (len(labels), 28, 28),
+                           generator=torch.Generator().manual_seed(seed)).byte()
+    for image, label in zip(images, labels.tolist()):
+        image[4:24, 4 + label % 20 : 7 + label % 20] = 250
+    return idx_data.Digits(images, labels, images.flip(0), labels.flip(0))
+
+
+def some_net(name="small", classes=10, epochs=3, seed=0, **run) -> model.Network:
+    """An untrained network with a made-up history and run."""
+    torch.manual_seed(seed)
+    net = model.build(name, classes).eval()
+    for epoch in range(1, epochs + 1):
+        net.history.append({
+            "epoch": epoch, "lr": 0.01, "best": epoch <= 5,
+            "train_loss": 0.5 / epoch, "train_accuracy": 0.9 + 0.09 * (epoch - 1) / epochs,
+            "val_loss": 0.3 / epoch + 0.01 * (epoch - 1),
+            "val_accuracy": 0.93 + 0.05 * (epoch - 1) / epochs})
+    net.run = {"recipe": "small", "command": "python train.py --seed 7", "machine": "Testbox x86",
+               "settings": {"epochs": epochs, "patience": 0, "val_fraction": 0.25, "seed": 7,
+                            "augment": {"degrees": 10}},
+               "versions": {"torch": "9.9.9"}, "data": {"t10k": "abc123"},
+               "result": {"train_seconds": 4.5, "test_accuracy": 0.5}, **run}
+    return net
+
+
+def some_result(classes, count=300, seed=0, accuracy=0.9) -> evaluate.Result:
+    """Random labels, and log-probabilities that are correct for about `accuracy` of them."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=generator)
+    logits = torch.randn(count, classes, generator=generator)
+    logits[torch.arange(count), labels] += 8.0 * (torch.rand(count, generator=generator) < accuracy)
+    return evaluate.Result(logits.log_softmax(1), labels)
 
 
 def run(script, *arguments, cwd=None, check=None, env=None, **more):
@@ -102,6 +152,15 @@ class TestCase(unittest.TestCase):
             self.assertIn(word, message)
         return message
 
+    def error_line(self, done, *words) -> None:
+        """A process has ended with status 2 and one line, which holds all the words."""
+        lines = done.stderr.splitlines() or [""]
+        self.assertTrue(lines[-1].startswith("error: "), done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        for word in words:
+            self.assertIn(word, lines[-1])
+        self.assertEqual(done.returncode, 2)
+
 
 class ToyTestCase(TestCase):
     """With a small data set, written once a class."""
@@ -129,3 +188,54 @@ needs_mnist = unittest.skipIf(data_folder() is None,
 @functools.cache
 def mnist() -> idx_data.Digits:
     return idx_data.load_digits(data_folder())
+
+
+# --- Fuzzing --------------------------------------------------------------------------------------
+
+def fuzz(test: TestCase, read, *samples: bytes, growth: int = 50_000) -> None:
+    """Mutated, truncated, extended and spliced files: `read(data)` reads each or raises
+    FormatError, within 10 seconds and 16 MB and `growth` times the file's size. The environment
+    variables FUZZ_SECONDS and FUZZ_SEED say for how long, and with which random numbers."""
+    seconds, seed = float(os.environ.get("FUZZ_SECONDS", 1)), int(os.environ.get("FUZZ_SEED", 0))
+    rng = np.random.default_rng(seed)
+    until, count = time.monotonic() + seconds, 0
+    tracemalloc.start()
+    test.addCleanup(tracemalloc.stop)
+    while time.monotonic() < until or count < 50:
+        data = mutate(rng, samples)
+        words = f"seed {seed}, file {count}, {len(data)} bytes: {data[:400]!r}"
+        tracemalloc.reset_peak()
+        started = time.process_time()  # the machine may be busy with other things
+        try:
+            read(data)
+        except FormatError:
+            pass
+        except Exception as error:
+            test.fail(f"{error!r}, {words}")
+        test.assertLess(time.process_time() - started, 10, words)
+        test.assertLess(tracemalloc.get_traced_memory()[1], (1 << 24) + growth * len(data), words)
+        count += 1
+
+
+def mutate(rng, samples) -> bytes:
+    """One of the samples with one to three changes."""
+    data = bytearray(samples[rng.integers(len(samples))])
+    for _ in range(rng.integers(1, 4)):
+        kind, at = rng.integers(7), int(rng.integers(len(data) + 1))
+        if kind == 0:
+            del data[at:]
+        elif kind == 1:
+            data += rng.bytes(int(rng.integers(1, 40)))
+        elif kind == 2:
+            sizes = ["00000000", "ffffffff", "7fffffff", "00000001"]
+            data[at : at + 4] = bytes.fromhex(sizes[rng.integers(4)])
+        elif kind == 3:
+            other = samples[rng.integers(len(samples))]
+            data[at:] = other[int(rng.integers(len(other))):]
+        elif kind == 4:
+            data[at:at] = data[at : at + int(rng.integers(1, 30))]
+        elif kind == 5:
+            del data[at : at + int(rng.integers(1, 30))]
+        elif data:
+            data[at % len(data)] ^= 1 << int(rng.integers(8))
+    return bytes(data)

@@ -1,0 +1,129 @@
+"""Files on real disks: full, read-only, slow to end."""
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+import idx_data
+import model
+from support import files
+from support.errors import UsageError
+from support.test_tools import HERE, TestCase, run, write_toy
+
+
+class TestWriteWhole(TestCase):
+    def write(self, name: str, data: bytes = b"new"):
+        files.write_whole(self.folder / name, lambda file: file.write(data))
+
+    def test_a_failed_write_leaves_the_old_file(self):
+        path = self.file(b"old")
+
+        def write(file):
+            file.write(b"new")
+            raise OSError(28, "No space left on device")
+        with self.assertRaises(OSError) as caught:
+            files.write_whole(path, write)
+        self.assertEqual((caught.exception.filename, path.read_bytes()), (str(path), b"old"))
+        self.assertEqual(list(self.folder.iterdir()), [path])
+
+    def test_what_is_in_the_way(self):
+        self.file(b"a file, no folder", "file")
+        with self.assertRaises(OSError) as caught:
+            self.write("file/name")
+        self.assertIn("file/name", str(caught.exception))
+        self.fails(lambda: self.write("."), "folder", kind=UsageError)
+        self.fails(lambda: files.write_whole("/dev/null", None), "device", kind=UsageError)
+
+    @unittest.skipIf(os.name == "nt", "links need a privilege there")
+    def test_a_link_stays(self):
+        path = self.file(b"old", "there/file")
+        (self.folder / "link").symlink_to(path)
+        self.write("link")
+        self.assertTrue((self.folder / "link").is_symlink())
+        self.assertEqual(path.read_bytes(), b"new")
+
+    @unittest.skipIf(os.name == "nt", "Windows has other permissions")
+    def test_the_umask_decides_who_may_read(self):
+        self.file(b"old", "replaced")
+        self.addCleanup(os.umask, os.umask(0o027))
+        for name in ("created", "replaced"):
+            self.write(name)
+            self.assertEqual((self.folder / name).stat().st_mode & 0o777, 0o640, name)
+
+
+class TestReading(TestCase):
+    def test_files_that_never_end(self):
+        if os.path.exists("/dev/zero"):
+            self.fails(lambda: idx_data.read_idx("/dev/zero"), "/dev/zero")
+            self.fails(lambda: model.load("/dev/zero"), "device")
+            self.fails(lambda: files.read_file("/dev/zero"), "device")
+        if hasattr(os, "mkfifo"):  # opening it would wait for somebody to write
+            os.mkfifo(self.folder / "pipe")
+            self.fails(lambda: idx_data.read_idx(self.folder / "pipe"), "pipe")
+
+    def test_a_file_that_is_too_large(self):
+        path = self.file(b"")
+        with contextlib.suppress(OSError):  # a sparse file: it takes no place
+            os.truncate(path, 2 << 30)
+            self.fails(lambda: files.read_file(path), path, "1 GB", "2,147,483,648")
+
+
+def limit_file_size(count):
+    """For preexec_fn: files of the process stay under `count` bytes."""
+    import resource
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+
+
+class TestDisks(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = write_toy(self.folder / "a folder, ü", 200, 50)
+
+    def train(self, *arguments, **more):
+        return run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1, *arguments,
+                   cwd=self.folder, **more)
+
+    @unittest.skipIf(os.name == "nt", "needs file-size limits")
+    def test_full_disk(self):
+        done = self.train(preexec_fn=limit_file_size(50_000))
+        self.error_line(done, "model.pt", "File too large")
+        self.assertEqual([p.name for p in self.folder.iterdir()], [self.data.name])
+        self.train(check=0)
+        before = (self.folder / "model.pt").read_bytes()
+        done = self.train("--seed", 1, preexec_fn=limit_file_size(50_000))
+        self.error_line(done, "model.pt")
+        self.assertEqual((self.folder / "model.pt").read_bytes(), before)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_full_output(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, str(HERE / "model.py")], stdout=full,
+                                  stderr=subprocess.PIPE, text=True)
+        self.error_line(done, "No space left")
+
+    def mounted(self, options, command, **more):
+        """Run a shell command with a small file system of its own at self.folder/disk."""
+        disk = self.folder / "disk"
+        disk.mkdir(exist_ok=True)
+        script = f"mount -t tmpfs -o {options} none '{disk}' && touch mounted && {command}"
+        done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True,
+                              cwd=self.folder, **more)
+        if not (self.folder / "mounted").exists():
+            self.skipTest("mounting is not allowed here")
+        (self.folder / "mounted").unlink()
+        return done
+
+    @unittest.skipUnless(shutil.which("unshare"), "needs unshare")
+    def test_small_and_read_only_disks(self):
+        command = (f"'{sys.executable}' '{HERE}/train.py' --data '{self.data}' --recipe lenet "
+                   "--epochs 1 --out disk/m.pt")
+        self.error_line(self.mounted("size=64k", command), "m.pt", "No space left",
+                        "free some space")
+        done = self.mounted("ro", command)
+        self.error_line(done, "m.pt", "cannot be written to")
+        self.assertNotIn("accuracy", done.stdout)  # found out before the training, not after it
+        done = self.mounted("ro", f"PIP_NO_INDEX=1 '{sys.executable}' '{HERE}/idx_data.py' "
+                            "--data disk/data")
+        self.error_line(done, "disk/data", "Read-only")

@@ -1,0 +1,20 @@
+"""Pictures of other formats; folders of pictures are in test_all.py, TestDataSet."""
+import numpy as np
+
+from support import pictures
+from support.test_tools import TestCase
+
+
+class TestPictures(TestCase):
+    def test_other_formats_are_named(self):
+        for data, name in ((b"\xff\xd8\xff\xe0aaaaaaaa", "JPEG"), (b"BM00000000000", "BMP"),
+                           (b"<html>", "HTML"), (b"", "empty"), (b"P5 1 1 255 ", "Netpbm"),
+                           (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC")):
+            self.fails(lambda data=data: pictures.read_picture(data), name)
+
+    def test_luminance(self):
+        """Published values (ITU-R BT.601): white 255, red 76.2, green 149.7, blue 29.1."""
+        rgba = np.array([[[255, 255, 255, 255], [255, 0, 0, 255], [0, 255, 0, 0],
+                          [0, 0, 255, 255]]], np.uint8)
+        np.testing.assert_allclose(pictures.luminance(rgba), [[255, 76.245, 149.685, 29.07]],
+                                   rtol=1e-6)
