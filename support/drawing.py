@@ -1,43 +1,55 @@
-"""What SVG pictures are made of: colours, text, lines, images, and the frame of a picture."""
+"""What SVG pictures are made of: colours, text, lines, images, and the frame around a picture.
+
+Every picture is as wide as a phone and grows with the screen.
+"""
 import base64
 import html
 import math
 import textwrap
 
-from support.command_line import plain
+from support.command_line import printable
 from support.png import png_bytes
 
 import numpy as np
 import torch
 
-# Every picture is as wide as a phone and grows with the screen. The colours are by Okabe and Ito
-# (2008), which colour-blind readers tell apart; each has one value for light and one for dark.
-
-WIDTH, EDGE = 440, 14
+WIDTH = 440  # of a picture, in SVG's units
+EDGE = 14  # free on both sides
 INNER = WIDTH - 2 * EDGE
+
+# A CSS class each: the property that it sets, and its value on light and on dark paper. The colours
+# are by Okabe and Ito ("Color Universal Design", 2008), which colour-blind readers tell apart.
 COLOURS = {"paper": ("fill", "#ffffff", "#15171a"), "ink": ("fill", "#1b1d20", "#e9eaec"),
            "soft": ("fill", "#5c6168", "#a4a9b1"), "shade": ("fill", "#dde1e6", "#2e3238"),
            "blue": ("fill", "#0072b2", "#56b4e9"), "heat": ("fill", "#d55e00", "#d55e00"),
            "wrong": ("fill", "#a94600", "#f0a860"), "line": ("stroke", "#d5d8dc", "#3a3f46"),
            "first": ("stroke", "#0072b2", "#56b4e9"), "second": ("stroke", "#d55e00", "#e69f00")}
+LIGHT = "".join(f".{name}{{{key}:{light}}}" for name, (key, light, _) in COLOURS.items())
+DARK = "".join(f".{name}{{{key}:{dark}}}" for name, (key, _, dark) in COLOURS.items())
 FONT = "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif"
-LIGHT, DARK = ("".join(f".{name}{{{values[0]}:{values[k]}}}" for name, values in COLOURS.items())
-               for k in (1, 2))
 STYLE = (f"text{{{FONT};font-variant-numeric:tabular-nums}}.pixels{{image-rendering:pixelated}}"
          f".line,.first,.second{{fill:none}}{LIGHT}@media(prefers-color-scheme:dark){{{DARK}}}")
 
 
+# --- Elements -------------------------------------------------------------------------------------
+
 def escape(words) -> str:
-    return html.escape(plain(words))
+    """Any words as text of SVG or HTML: nothing in them is markup, or steers a terminal."""
+    return html.escape(printable(words))
 
 
 def tag(name: str, /, *inside: str, **attributes) -> str:
     """An element of SVG or HTML. `inside` is markup; attributes are escaped, `stroke_width` becomes
     stroke-width and `class_` class; numbers are rounded to hundredths."""
-    words = "".join(f' {key.rstrip("_").replace("_", "-")}='
-                    f'"{escape(round(value, 2) if isinstance(value, float) else value)}"'
-                    for key, value in attributes.items())
-    return f"<{name}{words}>{''.join(inside)}</{name}>" if inside else f"<{name}{words}/>"
+    words = ""
+    for key, value in attributes.items():
+        if isinstance(value, float):
+            value = round(value, 2)
+        key = key.rstrip("_").replace("_", "-")
+        words += f' {key}="{escape(value)}"'
+    if not inside:
+        return f"<{name}{words}/>"
+    return f"<{name}{words}>{''.join(inside)}</{name}>"
 
 
 def text(x, y, words, class_="ink", anchor="start", size=13, **more) -> str:
@@ -80,33 +92,50 @@ def svg(name: str, height: float, title: str, words: str, parts: list[str]) -> s
                role="img", aria_labelledby=f"{name}-title {name}-desc")
 
 
+# --- Tensors as pixels ----------------------------------------------------------------------------
+
 def diverging(values: torch.Tensor) -> np.ndarray:
     """Values (...) from -1 to 1 as colours (..., 3) uint8: blue below zero, white, orange above."""
-    white, low, high = torch.tensor([[247.0] * 3, [0, 90, 160], [200, 80, 0]])
-    v = values.clamp(-1, 1).unsqueeze(-1)
-    return (white + (high - white) * v.clamp(min=0) - (low - white) * v.clamp(max=0)).byte().numpy()
+    white = torch.tensor([247.0, 247.0, 247.0])
+    blue = torch.tensor([0.0, 90.0, 160.0])
+    orange = torch.tensor([200.0, 80.0, 0.0])
+    values = values.clamp(-1, 1).unsqueeze(-1)
+    above = values.clamp(min=0)
+    below = -values.clamp(max=0)
+    return (white + (orange - white) * above + (blue - white) * below).byte().numpy()
 
 
 def montage(maps: np.ndarray, columns: int, gap: int = 3) -> np.ndarray:
     """Maps (n, h, w, 3) uint8 as one picture (H, W, 4) with transparent gaps between them. Small
     maps are enlarged by whole pixels first, so that all gaps look alike."""
-    zoom = -(-24 // maps.shape[1])
-    maps = maps.repeat(zoom, 1).repeat(zoom, 2)
-    n, h, w = maps.shape[:3]
-    sheet = np.zeros((-(-n // columns) * (h + gap) - gap, columns * (w + gap) - gap, 4), np.uint8)
+    zoom = math.ceil(24 / maps.shape[1])
+    maps = maps.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    count, height, width, _ = maps.shape
+    rows = math.ceil(count / columns)
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for i, pixels in enumerate(maps):
-        y, x = i // columns * (h + gap), i % columns * (w + gap)
-        sheet[y : y + h, x : x + w, :3], sheet[y : y + h, x : x + w, 3] = pixels, 255
+        y = i // columns * (height + gap)
+        x = i % columns * (width + gap)
+        sheet[y : y + height, x : x + width, :3] = pixels
+        sheet[y : y + height, x : x + width, 3] = 255
     return sheet
 
 
-def columns_for(count: int, choices=(12, 16, 10, 8)) -> int:
-    """How many of `count` maps stand in a row: whole rows, where there is a way."""
-    return next((c for c in choices if count % c == 0), min(count, choices[0]))
+# --- Round numbers --------------------------------------------------------------------------------
+
+def columns_for(count: int, choices: tuple[int, ...]) -> int:
+    """How many of `count` maps stand in a row: the first of the choices that gives whole rows."""
+    for columns in choices:
+        if count % columns == 0:
+            return columns
+    return min(count, choices[0])
 
 
 def ticks(low: float, high: float) -> list[float]:
     """About three to eight round numbers from `low` to `high`."""
     step = 10 ** math.floor(math.log10((high - low) / 3))
-    step *= max(m for m in (1, 2, 5) if m == 1 or (high - low) / (m * step) >= 3)
+    for larger in (5, 2):
+        if (high - low) / (larger * step) >= 3:
+            step *= larger
+            break
     return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -1,0 +1,372 @@
+"""The pictures and the page: read back by parsers, and compared with the figures behind them."""
+import base64
+import html.parser
+import re
+import unittest
+from xml.etree import ElementTree
+
+import evaluate
+import idx_data
+import model
+from support import png, report
+from support.test_tools import TestCase, call, some_digits, some_net, some_result, write_digits
+
+import numpy as np
+import torch
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def draw(net: model.Network, result=None) -> dict[str, str]:
+    """All the pictures of a network, for noise and a made-up result."""
+    result = result or some_result(net.classes, 4 * net.classes)
+    digits = some_digits(net.classes)
+    return evaluate.draw(net, result, digits.test_images, digits, {1, 2}, seed=0)
+
+
+def texts(picture: str) -> list[str]:
+    """The text elements of a picture, without the title and the explanation above its parts."""
+    group = ElementTree.fromstring(picture).find(f"{SVG}g")
+    return [element.text for element in group.iter(f"{SVG}text")]
+
+
+def description(picture: str) -> str:
+    return ElementTree.fromstring(picture).find(f"{SVG}desc").text
+
+
+def titles(picture: str) -> list[str]:
+    return [element.text for element in ElementTree.fromstring(picture).iter(f"{SVG}title")]
+
+
+def pixels(picture: str) -> list[np.ndarray]:
+    """The images inside a picture, decoded: (H, W, 4) uint8 each."""
+    found = []
+    for element in ElementTree.fromstring(picture).iter(f"{SVG}image"):
+        kind, data = element.get("href").split(",")
+        assert kind == "data:image/png;base64"
+        found.append(png.read_png(base64.b64decode(data)))
+    return found
+
+
+class TestPictures(unittest.TestCase):
+    def check(self, picture: str) -> None:
+        """A picture is XML with a title and a description, fetches nothing; no text leaves it."""
+        root = ElementTree.fromstring(picture)
+        self.assertEqual(root.get("role"), "img")
+        title = root.find(f"{SVG}title")
+        words = root.find(f"{SVG}desc")
+        self.assertTrue(title.text and words.text)
+        self.assertEqual(root.get("aria-labelledby").split(), [title.get("id"), words.get("id")])
+        self.assertEqual(re.findall(r"https?://[^\"]*", picture), ["http://www.w3.org/2000/svg"])
+        self.assertNotIn("url(", picture)
+        for element in root.iter():
+            self.assertTrue(element.get("href", "data:image/png").startswith("data:image/png"))
+            self.assertNotIn(element.tag, (f"{SVG}script", f"{SVG}foreignObject"))
+        for element in root.iter(f"{SVG}text"):
+            if element.get("transform"):
+                continue
+            size, x = float(element.get("font-size")), float(element.get("x"))
+            self.assertGreaterEqual(size, 9)
+            length = 0.56 * size * len(element.text)
+            left = {"start": x, "middle": x - length / 2,
+                    "end": x - length}[element.get("text-anchor")]
+            self.assertGreater(left, -2, element.text)
+            self.assertLess(left + length, float(root.get("width")) + 2, element.text)
+
+    def test_every_picture_for_every_class_count(self):
+        for classes in (2, 10, 26, 47):
+            for name, picture in draw(some_net(classes=classes)).items():
+                with self.subTest(classes=classes, picture=name):
+                    self.check(picture)
+
+    def test_every_network(self):
+        for name in model.MODELS:
+            for picture in draw(some_net(name)).values():
+                with self.subTest(network=name):
+                    self.check(picture)
+
+    def test_curves(self):
+        for epochs in (1, 2, 30):
+            net = some_net(epochs=epochs)
+            picture = draw(net)["curves"]
+            self.check(picture)
+            found = [re.fullmatch(r"epoch (\d+), (\w+) (\w+) (\S+)", t) for t in titles(picture)]
+            parts = {"training": "train", "validation": "val"}
+            found = {(int(m[1]), f"{parts[m[2]]}_{m[3]}"): float(m[4]) for m in found if m}
+            self.assertEqual(len(found), 4 * epochs)
+            for (epoch, key), value in found.items():
+                self.assertAlmostEqual(value, net.history[epoch - 1][key], places=5)
+            best = min(epochs, 5)
+            self.assertIn(f"Best epoch {best}", description(picture))
+            self.assertIn(f"accuracy {net.history[best - 1]['val_accuracy']:.2%}",
+                          description(picture))
+
+    def test_curves_place_points_by_value(self):
+        root = ElementTree.fromstring(draw(some_net(epochs=5))["curves"])
+        marks = {e.text: float(e.get("y")) - 4 for e in root.iter(f"{SVG}text")
+                 if e.text.endswith("%")}
+        low, high = min(marks, key=lambda m: float(m[:-1])), max(marks, key=lambda m: float(m[:-1]))
+        slope = (marks[high] - marks[low]) / (float(high[:-1]) - float(low[:-1]))
+        for circle in root.iter(f"{SVG}circle"):
+            words = circle[0].text.split()
+            if words[3] == "accuracy":
+                expected = marks[low] + slope * (100 * float(words[4]) - float(low[:-1]))
+                self.assertAlmostEqual(float(circle.get("cy")), expected, delta=0.5)
+
+    def test_early_stopping_is_told_from_an_interrupted_run(self):
+        run = {"settings": {"epochs": 9, "patience": 2}}
+        history = some_net(epochs=4).history
+        self.assertIn("Saved after epoch 4 of 9", report.curves("small", history, run))
+        run["result"] = {"test_accuracy": 0.9}
+        self.assertIn("Stopped early after epoch 4 of 9: 2 in a row were no better",
+                      report.curves("small", history, run))
+
+    def test_a_history_without_figures_gives_no_curves(self):
+        for history in ([], [{"epoch": 1}], ["epoch 1"], some_net().history + [{"epoch": 4}]):
+            self.assertEqual(
+                report.curves("small", history, {}),
+                "The checkpoint holds no history of its training, so there are no curves.")
+
+    def confusion_matrix(self, confusion: torch.Tensor) -> str:
+        return report.confusion_matrix(confusion, evaluate.frequent_mistakes(confusion, 12))
+
+    def test_confusion_matrix(self):
+        confusion = some_result(10, 50_000).confusion
+        picture = self.confusion_matrix(confusion)
+        shown = [int(word) for word in texts(picture) if word.isdigit()]
+        labels = [*range(10), *range(10)]  # of rows and columns
+        counts = [count for count in confusion.flatten().tolist() if count]
+        self.assertEqual(sorted(shown), sorted(counts + labels))
+        for classes in (2, 26, 47):
+            confusion = some_result(classes, 2000).confusion
+            picture = self.confusion_matrix(confusion)
+            cells = [re.fullmatch(r"true (\d+), predicted (\d+): (\d+)", t)
+                     for t in titles(picture)]
+            cells = {(int(m[1]), int(m[2])): int(m[3]) for m in cells if m}
+            self.assertEqual(cells, {(i, j): count for i, row in enumerate(confusion.tolist())
+                                     for j, count in enumerate(row)})
+        listed = [t for t in texts(picture) if "read as" in t]
+        true, predicted, count = evaluate.frequent_mistakes(confusion, 1)[0]
+        self.assertEqual(listed[0], f"{true} read as {predicted}: {count}")
+
+    def test_numbers_fit_their_cells(self):
+        for count in (9, 9_999, 123_456):
+            picture = self.confusion_matrix(torch.eye(10, dtype=torch.int64) * count)
+            root = ElementTree.fromstring(picture)
+            cell = next(e for e in root.iter(f"{SVG}rect") if e.get("fill-opacity"))
+            numbers = [e for e in root.iter(f"{SVG}text") if e.text == str(count)]
+            for number in numbers:
+                length = 0.64 * float(number.get("font-size")) * len(number.text)
+                self.assertLess(length, float(cell.get("width")) + 1)
+
+    def test_mistakes(self):
+        images, result = some_digits().test_images, some_result(10, 40, accuracy=0.6)
+        wrong = result.mistakes
+        answers = result.answers(wrong)
+        picture = report.mistakes(images, answers, len(wrong), {wrong[1], 999})
+        expected = []
+        for answer in answers:
+            expected += [f"{answer.predicted} / {answer.true}", f"{answer.probability:.1%}",
+                         f"#{answer.number}"]
+        self.assertEqual(texts(picture), expected)
+        self.assertEqual(picture.count("stroke-dasharray"), 1)
+        self.assertIn("label wrong (1)", description(picture))
+        for seen, i in zip(pixels(picture), wrong):
+            np.testing.assert_array_equal(seen[..., 0], images[i].numpy())
+        self.assertEqual(report.mistakes(images, [], 0, set()),
+                         "It reads all 40 images right: there are no mistakes to show.")
+
+    def test_samples_are_those_of_the_checkpoint(self):
+        net = some_net()
+        digits = some_digits()
+        shown = pixels(draw(net)["samples"])
+        np.testing.assert_array_equal(shown[0][..., 0],
+                                      digits.train_images[digits.train_labels == 0][0].numpy())
+        net.run["samples"] = torch.arange(10 * 4 * 28 * 28).reshape(10, 4, 28, 28).byte()
+        kept = pixels(draw(net)["samples"])
+        self.assertEqual(len(kept), 40)
+        np.testing.assert_array_equal(kept[5][..., 1], net.run["samples"][1, 1].numpy())
+
+    def test_filters_have_the_signs_of_the_weights(self):
+        net = some_net("lenet")
+        picture = report.filters(net)
+        sheet = pixels(picture)[0]
+        weights = net.conv1.weight[0, 0].detach()
+        zoom = 5  # pixels of the picture a weight
+        for y in range(5):
+            for x in range(5):
+                red, _, blue, alpha = sheet[y * zoom, x * zoom].tolist()
+                self.assertEqual(alpha, 255)
+                self.assertEqual(blue > red, weights[y, x] < 0, weights[y, x])
+        self.assertIn(f"+{net.conv1.weight.abs().max():.2f}", texts(picture))
+        self.assertIn("no convolution", report.filters(torch.nn.Linear(2, 2)))
+
+    def test_network(self):
+        net = some_net("wide")
+        words = texts(draw(net)["network"])
+        for layer in model.trace(net):
+            self.assertTrue(any(word.split()[0] == layer.name for word in words))
+            self.assertIn(" × ".join(map(str, layer.shape)), words)
+            if layer.parameters:
+                self.assertIn(f"{layer.parameters:,}", words)
+
+    def test_stages_are_what_the_layers_give(self):
+        net, image = some_net("lenet"), some_digits().test_images[:1]
+        x = idx_data.standardise(image, net.mean, net.std)
+        found = report.stages(net, x)
+        self.assertEqual([name for name, _ in found], ["maxpool1", "maxpool2", "linear1"])
+        with torch.inference_mode():
+            pooled = net.maxpool1(net.relu1(net.conv1(x)))
+            pooled2 = net.maxpool2(net.relu2(net.conv2(pooled)))
+            numbers = net.linear1(pooled2.flatten(1))
+        for (_, maps), expected in zip(found, (pooled, pooled2, numbers)):
+            torch.testing.assert_close(maps, expected[0])
+
+    def test_activations_end_in_the_probabilities(self):
+        probabilities = [0.004] * 10 + [0.56, 0.4]
+        image = some_digits().test_images[0]
+        words = texts(report.activations(image, [], probabilities))
+        for word in ("56%", "40%", "10", "11"):
+            self.assertIn(word, words)
+        self.assertNotIn("0%", words)
+
+
+class TestText(unittest.TestCase):
+    def test_aligned(self):
+        self.assertEqual(report.aligned([["", "b"], ["aaa", "1"], ["c", "22"]]),
+                         "      b\naaa   1\nc    22")
+
+    def test_sparkline(self):
+        self.assertEqual(report.sparkline([0.0, 0.5, 1.0]), "▁▅█")
+        self.assertEqual(report.sparkline([0.5, 0.5]), "▁▁")
+        self.assertEqual(report.sparkline([]), "")
+        line = report.sparkline([i / 99 for i in range(100)])
+        self.assertEqual((len(line), line[0], line[-1]), (20, "▁", "█"))
+
+    def test_run_tables(self):
+        self.assertEqual(report.run_tables({}), {})
+        run = {"recipe": "small", "settings": {"val_fraction": 0.05, "augment": {"shift": 2}},
+               "result": {"test_accuracy": 0.99}, "samples": torch.zeros(3)}
+        self.assertEqual(report.run_tables(run), {
+            "How it was made": [["", ""], ["recipe", "small"], ["test accuracy", "99.00%"]],
+            "Settings": [["", ""], ["val fraction", "0.05"], ["augment shift", "2"]]})
+        nested = {}
+        nested["itself"] = nested
+        report.run_tables({"recipe": nested})  # ends
+
+
+class Balanced(html.parser.HTMLParser):
+    """Checks that every element that is opened is closed; gathers the text and the elements."""
+    def __init__(self):
+        super().__init__()
+        self.open, self.words, self.starts = [], [], []
+
+    def handle_starttag(self, name, attributes):
+        self.starts.append((name, dict(attributes)))
+        self.open.append(name)
+
+    def handle_startendtag(self, name, attributes):
+        self.starts.append((name, dict(attributes)))
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name, name
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+class TestPage(TestCase):
+    """The report as evaluate.py writes it."""
+
+    def setUp(self):
+        super().setUp()
+        self.digits = some_digits(each=8)
+        write_digits(self.digits, self.folder / "data")
+        self.net = some_net(samples=self.digits.train_images[:40].reshape(10, 4, 28, 28))
+        self.report = self.folder / "report"
+
+    def write(self, net: model.Network, *more, name="net.pt") -> tuple[str, str]:
+        """Run evaluate.py on a checkpoint of the network: standard output and standard error."""
+        model.save(net, self.folder / name)
+        return self.evaluate(self.folder / name, *more)
+
+    def evaluate(self, *arguments) -> tuple[str, str]:
+        return call(evaluate, *arguments, "--data", self.folder / "data", "--device", "cpu",
+                    "--report", self.report)
+
+    def parsed(self) -> Balanced:
+        page = Balanced()
+        page.feed((self.report / "index.html").read_text(encoding="utf-8"))
+        page.close()
+        self.assertEqual(page.open, [])
+        return page
+
+    def test_it_holds_the_measured_figures(self):
+        out, _ = self.write(self.net)
+        page = self.parsed()
+        result = evaluate.evaluate(self.net, self.digits.test_images, self.digits.test_labels)
+        for words in (f"{result.loss:.4f}", f"{result.calibration_error:.2%}",
+                      f"{result.accuracy:.2%} ± {result.half_interval:.2%}",
+                      "python train.py --seed 7", "Testbox x86", "9.9.9", "4.5"):
+            self.assertIn(words, page.words)
+            self.assertIn(words, out)
+        for row in evaluate.score_table(result.confusion):
+            self.assertTrue(set(row) <= set(page.words))
+
+    def test_it_holds_the_pictures_and_fetches_nothing(self):
+        self.write(self.net)
+        self.assertEqual(sorted(path.name for path in self.report.iterdir()),
+                         sorted([f"{name}.svg" for name in evaluate.PICTURES] + ["index.html"]))
+        whole = (self.report / "index.html").read_text(encoding="utf-8")
+        for name in evaluate.PICTURES:
+            picture = (self.report / f"{name}.svg").read_text(encoding="utf-8")
+            self.assertIn(picture, whole)
+        page = self.parsed()
+        for _, attributes in page.starts:
+            self.assertNotIn("src", attributes)
+            self.assertTrue(attributes.get("href", "data:").startswith("data:"))
+        self.assertEqual(set(re.findall(r"https?://[^\"]*", whole)), {"http://www.w3.org/2000/svg"})
+        names = [attributes["id"] for _, attributes in page.starts if "id" in attributes]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertIn("prefers-color-scheme:dark", whole)
+
+    def test_several_models(self):
+        for seed in (0, 1):
+            model.save(some_net(seed=seed), self.folder / f"{seed}.pt")
+        out, _ = self.evaluate(self.folder / "0.pt", self.folder / "1.pt")
+        self.assertIn("their mean", out)
+        page = self.parsed()
+        self.assertIn("their mean", page.words)
+        self.assertTrue(any("2 models together" in words for words in page.words))
+
+    def test_pictures_alone(self):
+        self.write(self.net, "--pictures", "curves,filters")
+        self.assertEqual(sorted(path.name for path in self.report.iterdir()),
+                         ["curves.svg", "filters.svg"])
+
+    def test_the_sample_is_fixed_by_a_seed(self):
+        def sample(seed: int) -> str:
+            self.write(self.net, "--pictures", "predictions", "--seed", seed)
+            return (self.report / "predictions.svg").read_text(encoding="utf-8")
+
+        self.assertEqual(sample(3), sample(3))
+        self.assertNotEqual(sample(3), sample(4))
+
+    def test_bare_weights_and_an_old_picture(self):
+        torch.save(self.net.state_dict(), self.folder / "bare.pt")
+        self.report.mkdir()
+        (self.report / "curves.svg").write_text("of another model")
+        out, err = self.evaluate(self.folder / "bare.pt", "--model", "small")
+        self.assertFalse((self.report / "curves.svg").exists())
+        self.assertIn("no history", err)
+        self.assertIn("does not tell how it was made", out)
+        self.assertIn("The checkpoint does not tell how it was made.", self.parsed().words)
+
+    def test_hostile_text_stays_text(self):
+        net = some_net(command="<script>\x1b[2J\x00&\ud800")
+        out, _ = self.write(net, name="<b>.pt")
+        page = (self.report / "index.html").read_text(encoding="utf-8")
+        self.assertNotIn("<script>", page)
+        self.assertNotIn("\x1b", page + out)
+        self.assertIn("&lt;b&gt;.pt", page)
+        self.assertTrue(any("<script>" in words for words in self.parsed().words))
