@@ -37,6 +37,7 @@ import torch
 #     00 00 00 ...  the elements, the last dimension running fastest: image by image, row by row
 
 def read_header(file) -> tuple[int, int, tuple[int, ...]]:
+    """The zeros, the element type's code, the shape: (0, 8, (60000, 28, 28)) for the file above."""
     zeros, code, dimensions = struct.unpack(">HBB", file.read(4))
     shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
     return zeros, code, shape
@@ -100,9 +101,10 @@ def _read_checked(file, size: int, most: int) -> np.ndarray:
 
 
 def may_be_idx(head: bytes) -> bool:
-    """Whether a file that begins like this may be IDX, raw or gzip. Three zero bytes are no element
-    type: a HEIC picture begins like that."""
-    return head.startswith(GZIP_MAGIC) or head.startswith(b"\0\0") and head[:3] != b"\0\0\0"
+    """Whether a file that begins like this may be IDX, raw or gzip. A third zero byte is no element
+    type, but HEIC pictures have it."""
+    is_heic = head.startswith(b"\0\0\0")
+    return head.startswith((b"\0\0", GZIP_MAGIC)) and not is_heic
 
 
 def idx_bytes(array: np.ndarray) -> tuple[bytes, np.ndarray]:

@@ -153,14 +153,11 @@ def check_size(width: int, height: int, where: str) -> None:
 
 def _read_palette(body: bytes, png: Png) -> np.ndarray:
     """Section 11.2.2; the order is that of section 5.6."""
-    colour = png.colour
     if png.palette is not None or png.transparent is not None or png.packed is not None:
         raise FormatError("PLTE: expected one palette, before tRNS and IDAT")
-    if colour in (GREY, GREY_ALPHA):
+    if png.colour in (GREY, GREY_ALPHA):
         raise FormatError("PLTE: expected none in a grey picture, found one")
-    most = 256
-    if colour == PALETTE:
-        most = 2**png.depth
+    most = 2**png.depth if png.colour == PALETTE else 256
     if len(body) % 3 or not 1 <= len(body) // 3 <= most:
         raise FormatError(f"PLTE: expected 1 to {most} colours of three bytes, "
                           f"found {len(body)} bytes")
@@ -175,13 +172,10 @@ def _check_transparent(body: bytes, png: Png) -> None:
         raise FormatError("tRNS: expected once, after PLTE and before IDAT")
     if colour in (GREY_ALPHA, RGBA):
         raise FormatError(f"tRNS: expected none for colour type {colour}, found one")
-    if colour == PALETTE:
-        fits, expected = 1 <= len(body) <= len(png.palette), f"1 to {len(png.palette)}"
-    else:
-        fits, expected = len(body) == 2 * CHANNELS[colour], 2 * CHANNELS[colour]
-    if not fits:
-        raise FormatError(f"tRNS: expected {expected} bytes for colour type {colour}, "
-                          f"found {len(body)}")
+    if colour == PALETTE and not 1 <= len(body) <= len(png.palette):
+        raise FormatError(f"tRNS: expected 1 to {len(png.palette)} bytes, found {len(body)}")
+    if colour != PALETTE and len(body) != 2 * CHANNELS[colour]:
+        raise FormatError(f"tRNS: expected {2 * CHANNELS[colour]} bytes, found {len(body)}")
 
 
 # --- From IDAT to samples -------------------------------------------------------------------------
@@ -212,8 +206,10 @@ def _inflate(packed: bytearray, expected: int) -> bytes:
     wanted = f"IDAT: expected a whole zlib stream of {expected:,} bytes"
     if len(data) > expected or stream.unused_data:
         raise FormatError(f"{wanted}, found more")
-    if len(data) < expected or not stream.eof:
-        raise FormatError(f"{wanted}, found {len(data):,} and its end")
+    if not stream.eof:
+        raise FormatError(f"{wanted}, found {len(data):,} and no end of it")
+    if len(data) < expected:
+        raise FormatError(f"{wanted}, found {len(data):,}")
     return data
 
 
