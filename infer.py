@@ -22,7 +22,7 @@ from pathlib import Path
 import model
 from evaluate import predict
 from idx_data import may_be_idx, read_idx
-from support.command_line import Parser, plain, run_script, say
+from support.command_line import Parser, printable, run_script, say
 from support.errors import FormatError, UsageError, shape_text
 from support.files import open_file, read_file
 from support.machine import pick_device, set_threads
@@ -632,7 +632,7 @@ class Answer:
 
     @property
     def name(self) -> str:
-        return plain(self.image if self.index is None else f"{self.image}[{self.index}]")
+        return printable(self.image if self.index is None else f"{self.image}[{self.index}]")
 
     def best(self, count: int) -> list[int]:
         """The most probable classes, the best first."""

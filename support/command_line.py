@@ -157,4 +157,3 @@ class Progress:
 
     def __exit__(self, *_):
         self.close()
-plain = printable
