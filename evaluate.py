@@ -57,7 +57,8 @@ def shifted(images: torch.Tensor, down: int, across: int) -> torch.Tensor:
     return F.pad(images, (across, -across, down, -down))
 
 
-def predict_shifted(net: model.Network, images: torch.Tensor, batch_size=1000) -> torch.Tensor:
+def predict_shifted(net: model.Network, images: torch.Tensor,
+                    batch_size: int = 1000) -> torch.Tensor:
     """`predict`, as the mean over the nine shifts of up to a pixel (test-time augmentation)."""
     parts = []
     for across in (-1, 0, 1):
@@ -112,7 +113,7 @@ class Result:
     def confusion(self) -> torch.Tensor:
         """(classes, classes) int64: how often the true class (row) was predicted as (column)."""
         classes = self.log_probabilities.shape[1]
-        pairs = self.labels * classes + self.predictions
+        pairs = self.labels * classes + self.predictions  # true and predicted class in one number
         return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).cpu()
 
     @property
@@ -122,7 +123,7 @@ class Result:
         confidence, predictions = self.log_probabilities.cpu().double().exp().max(1)
         correct = (predictions == self.labels.cpu()).double()
         bins = (confidence * 15).ceil().long().clamp(1, 15) - 1
-        # In each bin: its images × (accuracy - confidence).
+        # Of each bin, the number of its images × (their accuracy - their mean confidence).
         gaps = torch.bincount(bins, correct - confidence)
         return gaps.abs().sum().item() / len(self.labels)
 
@@ -162,9 +163,11 @@ def class_scores(confusion: torch.Tensor) -> torch.Tensor:
 
 def frequent_mistakes(confusion: torch.Tensor, count: int) -> list[tuple[int, int, int]]:
     """The most frequent mistakes: (true, predicted, how often), at most `count`."""
-    rows = confusion.tolist()
-    found = [(true, predicted, often) for true, row in enumerate(rows)
-             for predicted, often in enumerate(row) if often and true != predicted]
+    found = []
+    for true, row in enumerate(confusion.tolist()):
+        for predicted, often in enumerate(row):
+            if often and true != predicted:
+                found.append((true, predicted, often))
     return sorted(found, key=lambda mistake: -mistake[2])[:count]
 
 
@@ -241,11 +244,7 @@ def text_report(names: list[str], nets: list[model.Network], results: list[Resul
         values = [row["val_accuracy"] for row in history]
         parts.append("validation accuracy, lowest to highest\n"
                      f"{min(values):.2%} {sparkline(values)} {max(values):.2%}")
-    for caption, rows in report.run_tables(net.run).items():
-        lines = [f"{name:<24}{value}" for name, value in rows[1:]]
-        parts.append("\n".join([caption.lower(), *lines]))
-    if not net.run:
-        parts.append("The checkpoint does not tell how it was made.")
+    parts.append(report.run_text(net.run))
     return "\n\n".join(parts)
 
 
@@ -267,16 +266,16 @@ def draw(net: model.Network, result: Result, images: torch.Tensor, digits: Digit
     layers = model.trace(net)
     examples = [digits.train_images[digits.train_labels == k][:4] for k in range(digits.classes)]
     wrong = result.mistakes
-    drawn = (
-        report.curves(net.name, net.history, net.run),
-        report.confusion_matrix(result.confusion, frequent_mistakes(result.confusion, 12)),
-        report.filters(net),
-        report.samples(net.run.get("samples"), examples),
-        report.network(net.name, (1, model.SIZE, model.SIZE), layers),
-        report.predictions(images, result.answers(sample)),
-        report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed),
-        report.activations(inked, stages, probabilities))
-    return dict(zip(PICTURES, drawn))
+    frequent = frequent_mistakes(result.confusion, 12)
+    return {
+        "curves": report.curves(net.name, net.history, net.run),
+        "confusion": report.confusion_matrix(result.confusion, frequent),
+        "filters": report.filters(net),
+        "samples": report.samples(net.run.get("samples"), examples),
+        "network": report.network(net.name, (1, model.SIZE, model.SIZE), layers),
+        "predictions": report.predictions(images, result.answers(sample)),
+        "mistakes": report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed),
+        "activations": report.activations(inked, stages, probabilities)}
 
 
 def report_page(names: list[str], nets: list[model.Network], results: list[Result],

@@ -44,13 +44,17 @@ def curves(name: str, history: list, run: dict) -> str:
     if not rows:
         return "The checkpoint holds no history of its training, so there are no curves."
     done = len(rows)
-    planned = max(done, min(setting(run, "epochs"), 10 * done))
+    planned = max(done, min(setting(run, "epochs", int) or done, 10 * done))
     best = done
     for epoch, row in enumerate(rows, 1):
         if row.get("best"):
             best = epoch
-    words = (f"Best epoch {best}: validation accuracy {rows[best - 1]['val_accuracy']:.2%}, "
-             f"loss {rows[best - 1]['val_loss']:.4f}.")
+    chosen_by = setting(run, "best_by", str)
+    words = f"Best epoch {best}"
+    if chosen_by in ("accuracy", "loss"):
+        words += f", by validation {chosen_by}"
+    words += (f": validation accuracy {rows[best - 1]['val_accuracy']:.2%}, "
+              f"loss {rows[best - 1]['val_loss']:.4f}.")
     if planned > done:
         words += " " + why_it_ended(run, done, planned)
 
@@ -77,16 +81,17 @@ def curves(name: str, history: list, run: dict) -> str:
     return svg("curves", bottom + 36, f"The training of {name}", words, parts)
 
 
-def setting(run: dict, name: str) -> int:
-    """A whole number among the settings of the run; 0 if it has no such setting."""
+def setting(run: dict, name: str, kind: type):
+    """One of the settings of the run; None if it has none of that name and kind."""
     settings = run.get("settings")
-    value = settings.get(name) if isinstance(settings, dict) else None
-    return value if isinstance(value, int) else 0
+    if isinstance(settings, dict) and isinstance(settings.get(name), kind):
+        return settings[name]
+    return None
 
 
 def why_it_ended(run: dict, done: int, planned: int) -> str:
     """A run that reached its end has a result; one that was interrupted has none yet."""
-    patience = setting(run, "patience")
+    patience = setting(run, "patience", int)
     if patience and run.get("result"):
         return f"Stopped early after epoch {done} of {planned}: {patience} in a row were no better."
     return f"Saved after epoch {done} of {planned}."
@@ -268,39 +273,34 @@ def samples(kept, groups: list[torch.Tensor]) -> str:
     """Training images of each class and what the recipe's augmentation made of them: training keeps
     a few of both in the checkpoint, `kept` (classes, 1 + variants, H, W) uint8. Where it did not,
     the images alone, from the data set: `groups`, for each class a few (n, H, W) uint8."""
-    augmented = False
+    gap = 0  # between the image itself and what was made of it
+    words = "Training images. The checkpoint does not hold augmented ones."
     if is_samples(kept):
         groups = list(kept)
         gap = 8
-        augmented = kept.shape[1] > 1
-        words = "A training image of each class. The recipe augments nothing."
-        if augmented:
+        if kept.shape[1] > 1:
             words = ("Above: a training image of each class. Beneath: what the recipe's "
                      "augmentation makes of it, each time anew.")
-    else:
-        gap = 0
-        words = "Training images. The checkpoint does not hold augmented ones."
-    if len(groups) <= 12:
-        columns = len(groups)
-        deep = max(map(len, groups))
-    else:
-        columns = 10
-        deep = 2
+        else:
+            words = "A training image of each class. The recipe augments nothing."
+    columns = len(groups)
+    rows = max(map(len, groups))
+    if len(groups) > 12:
+        columns, rows = 10, 2
     size = min(72, INNER / columns)
-    group_height = deep * size + gap + 34
+    group_height = rows * size + gap + 34
     parts = []
     for k, group in enumerate(groups[:60]):
         x = EDGE + k % columns * size
         y = k // columns * group_height
         parts.append(text(x + size / 2 - 1, y + 16, k, anchor="middle"))
-        for j, pixels in enumerate(group[:deep]):
-            words_of_it = f"class {k}"
+        for j, pixels in enumerate(group[:rows]):
+            label = f"class {k}"
             below = y + 24 + j * size
-            if j > 0:
+            if j > 0 and gap:
+                label += f", augmented {j}"
                 below += gap
-            if j > 0 and augmented:
-                words_of_it += f", augmented {j}"
-            parts.append(image(x, below, size - 2, pixels.numpy(), words_of_it))
+            parts.append(image(x, below, size - 2, pixels.numpy(), label))
     return svg("samples", y + group_height + 2, "What it was trained on", words, parts)
 
 
@@ -475,13 +475,16 @@ def sparkline(values: list[float]) -> str:
 
 def layer_table(layers: list) -> list[list[str]]:
     """The rows of model.trace, and their sum."""
-    rows = [["layer", "output", "weights", "mult-adds"]]
+    rows = [["layer", "output", "parameters", "multiply-adds"]]
     for layer in layers:
         rows.append([layer.name, " × ".join(map(str, layer.shape)), f"{layer.parameters:,}",
                      f"{layer.multiply_adds:,}"])
     parameters = sum(layer.parameters for layer in layers)
     work = sum(layer.multiply_adds for layer in layers)
     return [*rows, ["total", "", f"{parameters:,}", f"{work:,}"]]
+
+
+UNKNOWN_RUN = "The checkpoint does not tell how it was made."
 
 
 def run_tables(run: dict) -> dict[str, list[list[str]]]:
@@ -494,6 +497,17 @@ def run_tables(run: dict) -> dict[str, list[list[str]]]:
         for row in named_values(str(key), value):
             tables.setdefault(caption, [["", ""]]).append(row)
     return tables
+
+
+def run_text(run: dict) -> str:
+    """`run_tables` as text."""
+    if not run:
+        return UNKNOWN_RUN
+    parts = []
+    for caption, rows in run_tables(run).items():
+        lines = [f"{name:<23} {value}" for name, value in rows[1:]]
+        parts.append("\n".join([caption.lower(), *lines]))
+    return "\n\n".join(parts)
 
 
 def named_values(name: str, value, depth: int = 0):
@@ -565,7 +579,7 @@ def page(title: str, lead: str, checkpoints: list[str], pictures: dict[str, str]
         members.append(table("The models, and their mean", tables["members"]))
     made = [table(caption, rows, "words") for caption, rows in run_tables(run).items()]
     if not made:
-        made.append(note("The checkpoint does not tell how it was made."))
+        made.append(note(UNKNOWN_RUN))
     shown = {name: figure(drawn) for name, drawn in pictures.items()}
     answers = [*members, table("Figures", tables["figures"]), shown["confusion"],
                table("Each class", tables["scores"]), shown["predictions"], shown["mistakes"]]

@@ -114,9 +114,10 @@ class TestPictures(unittest.TestCase):
                 self.assertAlmostEqual(float(circle.get("cy")), expected, delta=0.5)
 
     def test_early_stopping_is_told_from_an_interrupted_run(self):
-        run = {"settings": {"epochs": 9, "patience": 2}}
+        run = {"settings": {"epochs": 9, "patience": 2, "best_by": "loss"}}
         history = some_net(epochs=4).history
         self.assertIn("Saved after epoch 4 of 9", report.curves("small", history, run))
+        self.assertIn("Best epoch 4, by validation loss", report.curves("small", history, run))
         run["result"] = {"test_accuracy": 0.9}
         self.assertIn("Stopped early after epoch 4 of 9: 2 in a row were no better",
                       report.curves("small", history, run))
