@@ -9,7 +9,6 @@ needs the real MNIST looks for it in data/ and says so where it is skipped.
 import contextlib
 import copy
 import gzip
-import html.parser
 import io
 import itertools
 import json
@@ -544,8 +543,8 @@ class TestTrain(ToyTestCase):
 
     def test_same_seed_same_weights(self):
         digits = idx_data.load_digits(self.data)
-        for name, recipe in train.RECIPES.items():
-            short = replace(recipe, epochs=1, batch_size=128)
+        for name in ("small", "dropout", "robust"):  # every recipe: support/test_checkpoint.py
+            short = replace(train.RECIPES[name], epochs=1, batch_size=128)
             a, b, c = (train.train(short, digits, seed, "cpu", "float32").state_dict()
                        for seed in (5, 5, 6))
             self.assertTrue(all(torch.equal(a[key], b[key]) for key in a), name)

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import model
-from evaluate import check_fit, evaluate, sparkline
+from evaluate import check_fit, evaluate
 from idx_data import Digits, load_digits, mean_std, split, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
@@ -224,14 +224,11 @@ def train_epoch(run: Run) -> tuple[float, float]:
 
 
 def check_finite(losses: torch.Tensor, run: Run) -> None:
-    """Raise UsageError if one of an epoch's losses is no longer a number: nothing that is learned
-    after it is of any use."""
-    bad = (~losses.isfinite()).nonzero()
+    """Raise UsageError if a loss is no longer a number: nothing that is learned after it is of any
+    use."""
+    bad = losses[~losses.isfinite()]
     if len(bad):
-        step, epoch = int(bad[0]), len(run.net.history)
-        lr = learning_rate(run.recipe, epoch * len(losses) + step, len(losses))
-        raise UsageError(f"the loss became {losses[step].item()} at step {step + 1} of epoch "
-                         f"{epoch + 1}, at a learning rate of {lr:.3g}; "
+        raise UsageError(f"the loss became {bad[0].item()} in epoch {len(run.net.history) + 1}; "
                          f"try --lr {min(run.recipe.lr / 10, 0.01):.2g}")
 
 
@@ -241,11 +238,9 @@ def validate(run: Run) -> tuple[float, float]:
     result = evaluate(run.net, run.val_images, run.val_labels)
     # Log-probabilities may stand for logits: the softmax leaves them as they are.
     loss = F.cross_entropy(result.log_probabilities, run.val_labels,
-                           label_smoothing=run.recipe.label_smoothing).item()
-    if not math.isfinite(loss):
-        raise UsageError(f"the validation loss became {loss} in epoch {len(run.net.history) + 1}; "
-                         f"try --lr {min(run.recipe.lr / 10, 0.01):.2g}")
-    return loss, result.accuracy
+                           label_smoothing=run.recipe.label_smoothing)
+    check_finite(loss.view(1), run)
+    return loss.item(), result.accuracy
 
 
 # --- One run --------------------------------------------------------------------------------------
@@ -268,8 +263,9 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     dtype, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
-    check_count(recipe, len(digits.train_labels))
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
+    require(recipe.batch_size <= len(training), "--batch-size",
+            f"at most the {len(training):,} training images", recipe.batch_size)
     images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
     mean, std = mean_std(images)  # of these alone: the held-out ones are not to be known
@@ -328,14 +324,6 @@ def calibrate(net: model.Network, images: torch.Tensor, labels: torch.Tensor) ->
     last.weight /= temperature
     last.bias /= temperature
     return temperature
-
-
-def check_count(recipe: Recipe, count: int) -> None:
-    """Raise UsageError if `count` images are too few to be split, or to fill one batch."""
-    training, _ = split(count, recipe.val_fraction, 0)
-    if recipe.batch_size > len(training):
-        raise UsageError(f"--batch-size {recipe.batch_size} is more than the {len(training):,} "
-                         "training images")
 
 
 # --- Affine augmentation --------------------------------------------------------------------------
@@ -468,9 +456,6 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
     net.run = {**net.run, "result": result, "samples": samples}
     model.save(net, out)
     state_path(out).unlink()
-    accuracies = [row["val_accuracy"] for row in net.history]
-    say(f"validation accuracy {min(accuracies):.2%} {sparkline(accuracies)} "
-        f"{max(accuracies):.2%}", log)
     return result
 
 
@@ -513,8 +498,8 @@ def main(arguments: list[str]) -> int:
                 result = train_to_file(run, digits, out, log)
         results.append(result)
         say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
-            f"accuracy {result['val_accuracy']:.2%}, saved in {out}", log)
-        say(f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
+            f"accuracy {result['val_accuracy']:.2%}, saved in {out}\n"
+            f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
             "training", log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,

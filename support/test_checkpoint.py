@@ -235,6 +235,5 @@ class TestInterrupted(ToyTestCase):
         done = run("train.py", "--data", self.data, "--recipe", "lenet", "--lr", 1e30,
                    cwd=self.folder, check=2)
         self.assertRegex(done.stderr,
-                         r"error: the loss became (nan|inf) at step \d+ of epoch 1, at a learning "
-                                      r"rate of 1e\+30; try --lr 0\.01\n$")
+                         r"error: the loss became (nan|inf) in epoch 1; try --lr 0\.01\n$")
         self.assertEqual((self.folder / "model.pt").read_bytes(), before)
