@@ -4,7 +4,6 @@ A checkpoint is what torch.save makes of a dictionary of tensors and plain value
 weights_only=True runs nothing that is in the file; all else that could be wrong is checked here.
 """
 import io
-import math
 import re
 import shlex
 import sys
@@ -68,17 +67,49 @@ def check_content(content: dict, version: int, models, wanted: str | None) -> No
         raise FormatError(f"expected checkpoint format {version}, found {content['format']!r}; "
                           "train it again, or use the version of the project that wrote it")
     for key, kind in KEYS.items():
-        found = type(content.get(key))
-        if found is not kind:
-            raise FormatError(f"expected {key!r} to be a {kind.__name__}, found {found.__name__}")
+        check_type(repr(key), content.get(key), kind)
     name, classes, mean, std = (content[key] for key in ("model", "classes", "mean", "std"))
     if name not in models or not 1 <= classes <= 1000:
         raise FormatError(f"expected a network of this project ({', '.join(models)}), "
                           f"found {name!r} with {classes} classes")
     if wanted and wanted != name:
         raise FormatError(f"expected the network {wanted}, found {name}")
-    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-        raise FormatError(f"expected a mean and a positive standard deviation, found {mean}, {std}")
+    if std <= 0:
+        raise FormatError(f"expected a positive standard deviation, found {std}")
+    check_training(content["history"], content["run"])
+
+
+FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+SETTINGS = {"epochs": int, "patience": int, "best_by": str, "val_fraction": float, "seed": int}
+
+
+def check_training(history: list, run: dict) -> None:
+    """Check what evaluate.py shows of the training and relies on: the figures of each epoch and, as
+    far as they are there, some of the settings and the sample images. Raises FormatError."""
+    for row in history:
+        check_type("a row of 'history'", row, dict)
+        for name in FIGURES:
+            check_type(f"{name!r} in 'history'", row.get(name), float)
+    for name in ("settings", "data"):
+        check_type(f"{name!r} in 'run'", run.get(name, {}), dict)
+    settings = run.get("settings", {})
+    for name, kind in SETTINGS.items():
+        if name in settings:
+            check_type(f"{name!r} in 'settings'", settings[name], kind)
+    samples = run.get("samples", torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
+    check_type("'samples' in 'run'", samples, torch.Tensor)
+    if samples.dtype != torch.uint8 or samples.ndim != 4 or samples.numel() == 0:
+        raise FormatError("expected 'samples' in 'run' to be (classes, n, H, W) uint8, "
+                          f"found {tuple(samples.shape)} {samples.dtype}")
+
+
+def check_type(name: str, value, kind: type) -> None:
+    """Raise FormatError if `value` is not of this type, or is a number that is NaN, infinite or
+    beyond 64 bits."""
+    if type(value) is not kind:
+        raise FormatError(f"expected {name} to be a {kind.__name__}, found {type(value).__name__}")
+    if kind in (int, float) and not -(2**63) <= value < 2**63:
+        raise FormatError(f"expected {name} to be a finite number, found {value}")
 
 
 def plain_names(weights: dict) -> dict:
