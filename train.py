@@ -248,8 +248,8 @@ def validate(run: Run) -> tuple[float, float]:
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto") -> model.Network:
     """Train a network and return it as it was in its best epoch, by the images held out for
-    validation; the rows of its epochs are its .history. It prints nothing, writes nothing, and
-    never looks at the test images. Raises UsageError for settings that can't work."""
+    validation; the rows of its epochs are its .history. It writes nothing, prints nothing but a
+    progress bar on a terminal, and never looks at the test images. Raises UsageError for settings that can't work."""
     run = start(recipe, digits, seed, device, precision)
     for _ in epochs(run):
         pass  # here the command line prints a row, and writes a checkpoint
@@ -266,9 +266,10 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
     require(recipe.batch_size <= len(training), "--batch-size",
             f"at most the {len(training):,} training images", recipe.batch_size)
-    images = digits.train_images[training].to(device)
-    labels = digits.train_labels[training].to(device)
+    images = digits.train_images[training]
     mean, std = mean_std(images)  # of these alone: the held-out ones are not to be known
+    images = images.to(device)
+    labels = digits.train_labels[training].to(device)
     if recipe.forms and digits.is_mnist():  # other data may not even be digits
         images, labels = with_forms(images, labels, recipe.forms, generator)
     net = model.build(recipe.model, digits.classes).to(device)
