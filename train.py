@@ -249,7 +249,8 @@ def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto") -> model.Network:
     """Train a network and return it as it was in its best epoch, by the images held out for
     validation; the rows of its epochs are its .history. It writes nothing, prints nothing but a
-    progress bar on a terminal, and never looks at the test images. Raises UsageError for settings that can't work."""
+    progress bar on a terminal, and never looks at the test images. Raises UsageError for settings
+    that can't work."""
     run = start(recipe, digits, seed, device, precision)
     for _ in epochs(run):
         pass  # here the command line prints a row, and writes a checkpoint
