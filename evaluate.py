@@ -21,9 +21,9 @@ import model
 from idx_data import Digits, load_digits, split, standardise
 from support import report
 from support.command_line import Parser, add_data_arguments, choose, printable, run_script, say
-from support.errors import UsageError, require
+from support.errors import UsageError
 from support.machine import pick_device, set_threads
-from support.report import aligned, sparkline
+from support.report import aligned
 
 import torch
 import torch.nn.functional as F
@@ -174,11 +174,19 @@ def frequent_mistakes(confusion: torch.Tensor, count: int) -> list[tuple[int, in
 # --- The figures as tables and text ---------------------------------------------------------------
 # A table is a list of rows of cells; the first row names the columns. Terminal and page share them.
 
-def figure_table(result: Result) -> list[list[str]]:
-    return [["images", f"{len(result.labels):,}"], ["errors", f"{result.errors:,}"],
-            ["accuracy", f"{result.accuracy:.2%} ± {result.half_interval:.2%}"],
-            ["loss", f"{result.loss:.4f}"],
-            ["calibration error (ECE)", f"{result.calibration_error:.2%}"]]
+def figure_table(names: list[str], nets: list[model.Network],
+                 results: list[Result]) -> list[list[str]]:
+    """A row for each model and, of several, one for the mean of their probabilities."""
+    labels = [f"{printable(name)} ({net.name})" for name, net in zip(names, nets)]
+    sizes = [model.parameters(net) for net in nets]
+    labels.append("their mean")
+    sizes.append(sum(sizes))
+    rows = [["model", "parameters", "errors", "accuracy", "loss", "ECE"]]
+    for label, size, result in zip(labels, sizes, results):  # of one model, there is no mean
+        rows.append([label, f"{size:,}", f"{result.errors:,}",
+                     f"{result.accuracy:.2%} ± {result.half_interval:.2%}", f"{result.loss:.4f}",
+                     f"{result.calibration_error:.2%}"])
+    return rows
 
 
 def score_table(confusion: torch.Tensor) -> list[list[str]]:
@@ -186,16 +194,6 @@ def score_table(confusion: torch.Tensor) -> list[list[str]]:
     counts = confusion.sum(1).tolist()
     for k, scores in enumerate(class_scores(confusion).tolist()):
         rows.append([str(k), f"{counts[k]:,}", *(f"{score:.2%}" for score in scores)])
-    return rows
-
-
-def member_table(names: list[str], nets: list[model.Network], results: list[Result]):
-    """The figures of each checkpoint, and last those of the ensemble."""
-    sizes = [model.parameters(net) for net in nets]
-    rows = [["model", "accuracy", "errors", "loss", "parameters"]]
-    for name, size, result in zip([*names, "their mean"], [*sizes, sum(sizes)], results):
-        rows.append([printable(name), f"{result.accuracy:.2%}", f"{result.errors:,}",
-                     f"{result.loss:.4f}", f"{size:,}"])
     return rows
 
 
@@ -223,100 +221,67 @@ def confusion_text(confusion: torch.Tensor) -> str:
     return "rows: true, columns: predicted\n" + aligned(rows)
 
 
-def text_report(names: list[str], nets: list[model.Network], results: list[Result],
-                disputed: set[int]) -> str:
-    """All that the terminal shows; of several models, layers and run are those of the first."""
-    net = nets[0]
-    result = results[-1]
-    parts = []
-    if len(nets) > 1:
-        parts.append(aligned(member_table(names, nets, results)))
-    parts.append(aligned(figure_table(result)))
-    parts.append(confusion_text(result.confusion))
-    parts.append(aligned(score_table(result.confusion)))
+def text_report(figures: list[list[str]], result: Result, disputed: set[int]) -> str:
+    """All that the terminal shows."""
+    parts = [aligned(figures), confusion_text(result.confusion),
+             aligned(score_table(result.confusion))]
     if result.errors:
         parts.append("worst mistakes\n" + aligned(mistake_table(result, disputed)))
     if disputed & set(result.mistakes[:10]):
         parts[-1] += "\n* reviewers judge the label wrong"
-    parts.append(model.summary(net))
-    history = report.good_history(net.history)
-    if history:
-        values = [row["val_accuracy"] for row in history]
-        parts.append("validation accuracy, lowest to highest\n"
-                     f"{min(values):.2%} {sparkline(values)} {max(values):.2%}")
-    parts.append(report.run_text(net.run))
     return "\n\n".join(parts)
 
 
-# --- What the pictures show -----------------------------------------------------------------------
+# --- The report -----------------------------------------------------------------------------------
 
-PICTURES = ("curves", "confusion", "filters", "samples", "network", "predictions", "mistakes",
-            "activations")
+PICTURES = ("curves", "confusion", "filters", "samples", "mistakes", "activations")
 
 
-def draw(net: model.Network, result: Result, images: torch.Tensor, digits: Digits,
-         disputed: set[int], seed: int) -> dict[str, str]:
-    """The eight pictures by name, each as SVG, or a sentence that says why it cannot be drawn;
-    `images` are those of the result, and `seed` chooses a sample of them."""
-    generator = torch.Generator().manual_seed(seed)
-    sample = torch.randperm(len(images), generator=generator)[:24].tolist()
-    inked = images[max(sample, key=lambda i: int(images[i].sum()))]  # much ink shows more inside
-    stages = report.stages(net, standardise(inked[None], net.mean, net.std))
-    probabilities = predict(net, inked[None])[0].exp().tolist()
-    layers = model.trace(net)
-    examples = [digits.train_images[digits.train_labels == k][:4] for k in range(digits.classes)]
+def draw(net: model.Network, result: Result, images: torch.Tensor,
+         disputed: set[int]) -> dict[str, str]:
+    """The pictures by name, each as SVG, or a sentence that says why it cannot be drawn; `images`
+    are those of the result."""
+    stages = report.stages(net, standardise(images[:1], net.mean, net.std))
     wrong = result.mistakes
-    frequent = frequent_mistakes(result.confusion, 12)
     return {
         "curves": report.curves(net.name, net.history, net.run),
-        "confusion": report.confusion_matrix(result.confusion, frequent),
+        "confusion": report.confusion_matrix(result.confusion),
         "filters": report.filters(net),
-        "samples": report.samples(net.run.get("samples"), examples),
-        "network": report.network(net.name, (1, model.SIZE, model.SIZE), layers),
-        "predictions": report.predictions(images, result.answers(sample)),
+        "samples": report.samples(net.run.get("samples")),
         "mistakes": report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed),
-        "activations": report.activations(inked, stages, probabilities)}
+        "activations": report.activations(images[0], stages, result.answers([0])[0])}
 
 
-def report_page(names: list[str], nets: list[model.Network], results: list[Result],
+def report_page(nets: list[model.Network], result: Result, figures: list[list[str]],
                 split_name: str, pictures: dict[str, str]) -> str:
-    """The report as one HTML file."""
-    result = results[-1]
-    who = nets[0].name if len(nets) == 1 else f"{len(nets)} models together"
+    """The report as one HTML file; training, filters and layers are those of the first model."""
+    who = nets[0].name
+    if len(nets) > 1:
+        who = f"{len(nets)} models together, pictures of {who}"
     title = f"{who}: {result.accuracy:.2%} of the {split_name} images right"
-    lead = (f"{result.errors:,} of {len(result.labels):,} images are misread. On other images of "
-            f"the same kind, the accuracy would differ by up to {100 * result.half_interval:.2f} "
-            "points (95% interval).")
-    tables = {"figures": figure_table(result), "scores": score_table(result.confusion),
-              "members": member_table(names, nets, results),
-              "layers": report.layer_table(model.trace(nets[0]))}
-    return report.page(title, lead, names, pictures, tables, nets[0].run)
+    lead = (f"{result.errors:,} of {len(result.labels):,} images are misread. After ±: 95% "
+            "interval. ECE: expected calibration error.")
+    upright = [list(column) for column in zip(*figures)]  # a model a column: narrow enough
+    tables = {"Figures": upright, "Each class": score_table(result.confusion)}
+    return report.page(title, lead, pictures, tables, model.summary(nets[0]), nets[0].run)
 
 
 # --- Which images ---------------------------------------------------------------------------------
 
 def learned_from(run: dict) -> tuple[float | None, int | None]:
     """What decides which images a model saw: fraction held out and seed, None where unknown."""
-    settings = run.get("settings")
-    if not isinstance(settings, dict):
-        return None, None
-    fraction = settings.get("val_fraction")
-    seed = settings.get("seed")
-    if type(fraction) is float and type(seed) is int and 0 <= seed < 2**63:
-        return fraction, seed
-    return None, None
+    settings = run.get("settings", {})
+    return settings.get("val_fraction"), settings.get("seed")
 
 
 def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """The images and labels of a split; "val" and "train" are those of the model's own run."""
-    choose(name, SPLITS, "--split")
     if name == "test":
         return digits.test_images, digits.test_labels
     fraction, seed = learned_from(run)
     if fraction is None or seed is None:
         raise UsageError(f"--split {name}: the checkpoint does not say what images it learned from")
-    data = run.get("data")
-    if isinstance(data, dict) and data != digits.hashes():
+    if run.get("data", digits.hashes()) != digits.hashes():
         raise UsageError(f"--split {name}: the model learned from other data; see --data")
     training, validation = split(len(digits.train_labels), fraction, seed)
     index = training if name == "train" else validation
@@ -363,13 +328,10 @@ def parse(arguments: list[str]):
                         "(default: report; with --json, none is written)")
     parser.add_argument("--pictures", metavar="NAMES", help="write these pictures alone, "
                         "without the page; separated by commas, some of " + ", ".join(PICTURES))
-    parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="seed of the sample of images in predictions.svg")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--json", action="store_true", help="print one JSON object to stdout")
     options = parser.parse_args(arguments)
     choose(options.split, SPLITS, "--split")
-    require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
     if options.pictures is not None:
         options.pictures = options.pictures.split(",")
         for name in options.pictures:
@@ -417,23 +379,23 @@ def main(arguments: list[str]) -> int:
         together = mean_probabilities([result.log_probabilities for result in results])
         results.append(Result(together, labels))
 
+    result = results[-1]
+    figures = figure_table(names, nets, results)
     disputed = DISPUTED if options.split == "test" and digits.is_mnist() else set()
     if options.report:
-        pictures = draw(nets[0], results[-1], images, digits, disputed, options.seed)
+        pictures = draw(nets[0], result, images, disputed)
         page = None
         if options.pictures:
             pictures = {name: pictures[name] for name in options.pictures}
         else:
-            page = report_page(names, nets, results, options.split, pictures)
+            page = report_page(nets, result, figures, options.split, pictures)
         report.write(Path(options.report), pictures, page)
     if options.json:
         say(as_json(names, nets, results, options))
-        return 0
-    for name, net in zip(names, nets):
-        say(f"{printable(name)}: {net.name}, {model.parameters(net):,} parameters")
-    shifts = ", each image also shifted by a pixel" if options.tta else ""
-    say(f"{options.split} split{shifts}\n")
-    say(text_report(names, nets, results, disputed))
+    else:
+        shifts = ", each also shifted by a pixel" if options.tta else ""
+        say(f"{len(labels):,} {options.split} images{shifts}\n")
+        say(text_report(figures, result, disputed))
     return 0
 
 

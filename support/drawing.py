@@ -69,10 +69,10 @@ def line(x1, y1, x2, y2, class_="line", **more) -> str:
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_, **more)
 
 
-def image(x, y, width, pixels: np.ndarray, words: str) -> str:
-    """Pixels (H, W) or (H, W, 3 or 4) uint8 as a PNG inside the picture, with a title."""
+def image(x, y, width, pixels: np.ndarray) -> str:
+    """Pixels (H, W) or (H, W, 3) uint8 as a PNG inside the picture."""
     data = base64.b64encode(png_bytes(pixels)).decode()
-    return tag("image", tag("title", escape(words)), x=x, y=y, width=width, class_="pixels",
+    return tag("image", x=x, y=y, width=width, class_="pixels",
                height=width * pixels.shape[0] / pixels.shape[1],
                href=f"data:image/png;base64,{data}")
 
@@ -105,30 +105,13 @@ def diverging(values: torch.Tensor) -> np.ndarray:
     return (white + (orange - white) * above + (blue - white) * below).byte().numpy()
 
 
-def montage(maps: np.ndarray, columns: int, gap: int = 3) -> np.ndarray:
-    """Maps (n, h, w, 3) uint8 as one picture (H, W, 4) with transparent gaps between them. Small
-    maps are enlarged by whole pixels first, so that all gaps look alike."""
-    zoom = math.ceil(24 / maps.shape[1])
-    maps = maps.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    count, height, width, _ = maps.shape
-    rows = math.ceil(count / columns)
-    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
+def grid(maps: np.ndarray, columns: int, y: float) -> tuple[list[str], float]:
+    """Maps (n, h, w, 3) uint8 in rows of so many, from `y` on; also the y beneath them."""
+    size = INNER / columns
+    parts = []
     for i, pixels in enumerate(maps):
-        y = i // columns * (height + gap)
-        x = i % columns * (width + gap)
-        sheet[y : y + height, x : x + width, :3] = pixels
-        sheet[y : y + height, x : x + width, 3] = 255
-    return sheet
-
-
-# --- Round numbers --------------------------------------------------------------------------------
-
-def columns_for(count: int, choices: tuple[int, ...]) -> int:
-    """How many of `count` maps stand in a row: the first of the choices that gives whole rows."""
-    for columns in choices:
-        if count % columns == 0:
-            return columns
-    return min(count, choices[0])
+        parts.append(image(EDGE + i % columns * size, y + i // columns * size, 0.9 * size, pixels))
+    return parts, y + math.ceil(len(maps) / columns) * size
 
 
 def ticks(low: float, high: float) -> list[float]:

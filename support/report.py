@@ -1,4 +1,4 @@
-"""The report: eight pictures, the page made of them, and tables as text.
+"""The report: six pictures, the page made of them, and tables as text.
 
 A picture is a function of what evaluate.py hands it; it returns the text of one SVG, or a plain
 sentence that says why there is none. An `answer` is evaluate.Answer: the image's number, the
@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from support.command_line import printable, say
-from support.drawing import (EDGE, FONT, INNER, WIDTH, bold, columns_for, diverging, escape, image,
-                             line, montage, rect, svg, tag, text, ticks)
+from support.drawing import (EDGE, FONT, INNER, WIDTH, bold, diverging, escape, grid, image, line,
+                             rect, svg, tag, text, ticks)
 from support.files import write_whole
 
 import torch
@@ -26,107 +26,68 @@ RIGHT = WIDTH - EDGE - 8
 HIGH = 150
 
 
-def good_history(history: list) -> list[dict]:
-    """The rows of a history, if each holds the figures that the curves show; else none."""
-    keys = [f"{part}_{measure}" for part in CURVES for measure in ("loss", "accuracy")]
-    for row in history:
-        if not isinstance(row, dict):
-            return []
-        for key in keys:
-            if not isinstance(row.get(key), float) or not math.isfinite(row[key]):
-                return []
-    return history
-
-
-def curves(name: str, history: list, run: dict) -> str:
+def curves(name: str, history: list[dict], run: dict) -> str:
     """Loss and accuracy, training and validation, over the epochs; the best epoch is marked."""
-    rows = good_history(history)
-    if not rows:
+    if not history:
         return "The checkpoint holds no history of its training, so there are no curves."
-    done = len(rows)
-    planned = max(done, min(setting(run, "epochs", int) or done, 10 * done))
+    done = len(history)
     best = done
-    for epoch, row in enumerate(rows, 1):
-        if row.get("best"):
+    for epoch, row in enumerate(history, 1):
+        if row.get("best") is True:
             best = epoch
-    chosen_by = setting(run, "best_by", str)
+    settings = run.get("settings", {})
     words = f"Best epoch {best}"
-    if chosen_by in ("accuracy", "loss"):
-        words += f", by validation {chosen_by}"
-    words += (f": validation accuracy {rows[best - 1]['val_accuracy']:.2%}, "
-              f"loss {rows[best - 1]['val_loss']:.4f}.")
-    if planned > done:
-        words += " " + why_it_ended(run, done, planned)
-
-    def across(epoch: int) -> float:
-        share = (epoch - 1) / (planned - 1) if planned > 1 else 0.5
-        return LEFT + (RIGHT - LEFT) * share
+    if "best_by" in settings:
+        words += f", by validation {settings['best_by']}"
+    words += (f": validation accuracy {history[best - 1]['val_accuracy']:.2%}, "
+              f"loss {history[best - 1]['val_loss']:.4f}. The axis of the loss is logarithmic.")
+    planned = settings.get("epochs", done)
+    if planned > done and "result" in run:  # an interrupted run has no result yet
+        words += f" Stopped early after epoch {done} of {planned}."
+    elif planned > done:
+        words += f" Saved after epoch {done} of {planned}."
 
     parts = []
-    if planned > done:  # the epochs that never came are shaded
-        x = across(done)
-        parts.append(rect(x, 56, RIGHT - x, 2 * HIGH + 56, "shade", opacity=0.6))
     x = EDGE
     for part, look in CURVES.values():
         parts += [line(x, 8, x + 26, 8, stroke_width=2.5, **look), text(x + 33, 12.5, part)]
         x += 110
-    parts += panel(rows, "loss", best, 56, across)
-    parts += panel(rows, "accuracy", best, 56 + HIGH + 56, across)
+    parts += panel(history, "loss", log_loss, loss_labels, best, 56)
+    parts += panel(history, "accuracy", float, accuracy_labels, best, 56 + HIGH + 56)
     bottom = 2 * HIGH + 134
-    step = max(1, round(planned / 10))
-    for epoch in range(1, planned + 1):
-        if epoch == 1 or epoch % step == 0:
-            parts.append(text(across(epoch), bottom, epoch, "soft", "middle", 12))
+    step = math.ceil(done / 10)
+    for epoch in range(step, done + 1, step):
+        parts.append(text(across(epoch, done), bottom, epoch, "soft", "middle", 12))
     parts.append(text((LEFT + RIGHT) / 2, bottom + 22, "epoch", "soft", "middle"))
     return svg("curves", bottom + 36, f"The training of {name}", words, parts)
 
 
-def setting(run: dict, name: str, kind: type):
-    """One of the settings of the run; None if it has none of that name and kind."""
-    settings = run.get("settings")
-    if isinstance(settings, dict) and isinstance(settings.get(name), kind):
-        return settings[name]
-    return None
+def across(epoch: int, done: int) -> float:
+    """The x of an epoch, of the `done` ones."""
+    return LEFT + (RIGHT - LEFT) * (epoch - 0.5) / done
 
 
-def why_it_ended(run: dict, done: int, planned: int) -> str:
-    """A run that reached its end has a result; one that was interrupted has none yet."""
-    patience = setting(run, "patience", int)
-    if patience and run.get("result"):
-        return f"Stopped early after epoch {done} of {planned}: {patience} in a row were no better."
-    return f"Saved after epoch {done} of {planned}."
+def panel(history: list[dict], measure: str, scale, label, best: int, y: float) -> list[str]:
+    """The curves of one measure; `scale` turns a value into its place on the axis, `label` gives
+    the labelled places from one to another. The upper edge is at `y`."""
+    places = [scale(row[f"{part}_{measure}"]) for part in CURVES for row in history]
+    margin = max(0.02, 0.08 * (max(places) - min(places)))
+    low = min(places) - margin
+    top = max(places) + margin
 
+    def down(place: float) -> float:
+        return y + HIGH * (top - place) / (top - low)
 
-def log_loss(loss: float) -> float:
-    return math.log10(max(loss, 1e-6))
-
-
-def panel(rows: list[dict], measure: str, best: int, y: float, across) -> list[str]:
-    """The curves of one measure: the loss on a logarithmic scale, the accuracy on a linear one.
-    `across` gives the x of an epoch, `y` is the upper edge."""
-    scale = log_loss if measure == "loss" else float
-    values = [scale(row[f"{part}_{measure}"]) for part in CURVES for row in rows]
-    margin = max(0.08 * (max(values) - min(values)), 0.01)
-    low, top = min(values) - margin, max(values) + margin
-    if measure == "loss":
-        heading = "loss, logarithmic"
-        marks = [(mark, f"{mark:.4g}") for mark in loss_marks(low, top)]
-    else:
-        heading = "accuracy"
-        top = min(1, top)
-        marks = [(mark, f"{100 * mark:.4g}%") for mark in ticks(low, top)]
-
-    def down(value: float) -> float:
-        return y + HIGH * (top - scale(value)) / (top - low)
-
-    parts = [bold(EDGE, y - 12, heading)]
-    for mark, words in marks:
-        parts += [line(LEFT, down(mark), RIGHT, down(mark)),
-                  text(LEFT - 8, down(mark) + 4, words, "soft", "end", 12)]
-    parts.append(line(across(best), y, across(best), y + HIGH, "first", stroke_dasharray="2 3"))
+    done = len(history)
+    x = across(best, done)
+    parts = [bold(EDGE, y - 12, measure), line(x, y, x, y + HIGH, "first", stroke_dasharray="2 3")]
+    for words, place in label(low, top):
+        parts += [line(LEFT, down(place), RIGHT, down(place)),
+                  text(LEFT - 8, down(place) + 4, words, "soft", "end", 12)]
     for part, (name, look) in CURVES.items():
-        values = [row[f"{part}_{measure}"] for row in rows]
-        points = [(across(epoch), down(value)) for epoch, value in enumerate(values, 1)]
+        values = [row[f"{part}_{measure}"] for row in history]
+        points = [(across(epoch, done), down(scale(value)))
+                  for epoch, value in enumerate(values, 1)]
         parts.append(tag("polyline", points=" ".join(f"{cx:.1f},{cy:.1f}" for cx, cy in points),
                          stroke_width=2, **look))
         for epoch, (cx, cy) in enumerate(points, 1):
@@ -137,177 +98,117 @@ def panel(rows: list[dict], measure: str, best: int, y: float, across) -> list[s
     return parts
 
 
-def loss_marks(low: float, high: float) -> list[float]:
-    """Round numbers whose decimal logarithms lie from `low` to `high`: 1, 2, 5, 10, 20, ..."""
-    powers = [10.0**k for k in range(-6, 7)]
-    marks = [times * power for power in powers for times in (1, 2, 5)]
-    marks = [mark for mark in marks if low <= math.log10(mark) <= high]
-    if len(marks) > 8:
-        marks = [mark for mark in marks if mark in powers]
-    if len(marks) < 2:
-        marks = ticks(10**low, 10**high)
-    return marks
+def log_loss(loss: float) -> float:
+    return math.log10(max(loss, 1e-6))
+
+
+def loss_labels(low: float, top: float) -> list[tuple[str, float]]:
+    """Five losses at equal distances on the logarithmic axis, then rounded."""
+    digits = 1 if top - low > 0.2 else 2
+    words = {f"{10 ** (low + k * (top - low) / 4):.{digits}g}" for k in range(5)}
+    return [(f"{float(loss):g}", log_loss(float(loss))) for loss in words
+            if low <= log_loss(float(loss)) <= top]
+
+
+def accuracy_labels(low: float, top: float) -> list[tuple[str, float]]:
+    return [(f"{100 * mark:.4g}%", mark) for mark in ticks(low, min(1, top))]
 
 
 # --- Right and wrong answers ----------------------------------------------------------------------
 
-def confusion_matrix(confusion: torch.Tensor, frequent: list[tuple[int, int, int]]) -> str:
-    """The confusion matrix (classes, classes), rows true, columns predicted; `frequent` are the
-    most frequent mistakes (true, predicted, how often), the first one first.
-
-    The diagonal is grey: the colour belongs to the mistakes, on a square-root scale, so that a
-    single one shows beside a hundred. Above 12 classes there are no numbers in the cells; the most
-    frequent mistakes are listed beneath."""
-    counts = confusion.tolist()
-    classes = len(counts)
+def confusion_matrix(confusion: torch.Tensor) -> str:
+    """The confusion matrix (classes, classes), rows true, columns predicted. The diagonal is grey:
+    the colour belongs to the mistakes, on a square-root scale, so that a single one shows beside a
+    hundred. Above 12 classes there are no numbers in the cells, but tooltips."""
+    classes = len(confusion)
     images = int(confusion.sum())
-    errors = images - int(confusion.diagonal().sum())
+    right = confusion.diagonal()
+    errors = images - int(right.sum())
+    most = max(1, int((confusion - right.diag()).max()))  # the most frequent mistake
     words = (f"{errors:,} of {images:,} images misread. Rows: true class; "
              "columns: predicted class. Grey: right. Colour: mistakes, stronger for more.")
 
-    cell = min(72, (INNER - 36) / classes)
-    gap = min(2, cell / 8)
     left, top = EDGE + 36, 42
-    middle = classes * cell / 2
+    cell = min(72, (INNER - 36) / classes)
     digits = len(str(int(confusion.max())))
     number_size = float(min(14, 1.5 * cell / digits))  # the longest number fits its cell
-    label_size = min(13, max(10, 0.8 * cell))
-    label_width = 0.65 * label_size * len(str(classes - 1)) + 4
-    every = math.ceil(label_width / cell)  # so that labels keep apart
-
-    parts = [text(left + middle, 14, "predicted", "soft", "middle"),
+    label_size = 13 if classes <= 12 else 10
+    every = math.ceil(classes / 20)  # so that labels keep apart
+    whole = classes * cell
+    parts = [text(left + whole / 2, 14, "predicted", "soft", "middle"),
              text(0, 0, "true", "soft", "middle",
-                  transform=f"translate({EDGE + 8} {top + middle:.0f}) rotate(-90)")]
-    for true, row in enumerate(counts):
-        centre = (true + 0.5) * cell
-        if true % every == 0:
-            parts += [text(left + centre - gap / 2, top - 7, true, anchor="middle",
-                           size=label_size),
-                      text(left - 7, top + centre + 0.34 * label_size, true, anchor="end",
-                           size=label_size)]
-        for predicted, count in enumerate(row):
-            if count == 0 and true != predicted and classes > 60:
-                continue  # a million empty cells would help nobody
-            colour, opacity = "shade", 1.0
-            if true != predicted and count == 0:
-                opacity = 0.4
-            elif true != predicted:
-                _, _, most = frequent[0]
-                colour, opacity = "heat", 0.15 + 0.6 * math.sqrt(count / most)
-            parts.append(rect(left + predicted * cell, top + true * cell, cell - gap, cell - gap,
-                              colour, tag("title", f"true {true}, predicted {predicted}: {count}"),
-                              fill_opacity=opacity))
-            if count and classes <= 12:
-                parts.append(text(left + (predicted + 0.5) * cell - gap / 2,
-                                  top + centre + 0.3 * number_size, count, anchor="middle",
-                                  size=number_size, pointer_events="none"))
-    height = top + classes * cell + 14
-    if classes > 12 and errors:
-        parts.append(bold(EDGE, height + 18, "Most frequent mistakes"))
-        for i, (true, predicted, count) in enumerate(frequent[:12]):  # two columns of six
-            parts.append(text(EDGE + i // 6 * 210, height + 40 + i % 6 * 19,
-                              f"{true} read as {predicted}: {count:,}"))
-        height += 150
-    return svg("confusion", height, "What it mistakes for what", words, parts)
-
-
-def predictions(images: torch.Tensor, answers: list) -> str:
-    """A sample of the images (N, H, W) uint8 with their answers."""
-    words = (f"{len(answers)} images drawn at random: predicted / true class, the probability of "
-             "the answer, the image's number. Mistakes are bold.")
-    parts, height = tiles(images, answers, set())
-    return svg("predictions", height, "A sample of its answers", words, parts)
+                  transform=f"translate({EDGE + 8} {top + whole / 2:.0f}) rotate(-90)"),
+             rect(left, top, whole, whole, "shade", fill_opacity=0.4)]
+    for k in range(0, classes, every):
+        centre = (k + 0.5) * cell
+        parts += [text(left + centre, top - 7, k, anchor="middle", size=label_size),
+                  text(left - 7, top + centre + 4, k, anchor="end", size=label_size)]
+    for true, predicted in confusion.nonzero().tolist():
+        count = int(confusion[true, predicted])
+        x = left + predicted * cell
+        y = top + true * cell
+        colour, opacity = "shade", 1.0
+        if true != predicted:
+            colour, opacity = "heat", 0.15 + 0.6 * math.sqrt(count / most)
+        tooltip = tag("title", f"true {true}, predicted {predicted}: {count}")
+        parts.append(rect(x, y, cell, cell, colour, tooltip, fill_opacity=opacity))
+        if classes <= 12:
+            parts.append(text(x + cell / 2, y + cell / 2 + 0.35 * number_size, count,
+                              anchor="middle", size=number_size, pointer_events="none"))
+    return svg("confusion", top + whole + 14, "What it mistakes for what", words, parts)
 
 
 def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int]) -> str:
-    """The answers that are wrong, worst first, at most 64 of `count`, with their images (N, H, W)
-    uint8. `disputed`: numbers of images whose labels reviewers judge wrong."""
+    """The `worst` of `count` wrong answers, with their images (N, H, W) uint8 in rows of eight.
+    `disputed`: numbers of images whose labels reviewers judge wrong; they have a dashed frame."""
     if not count:
         return f"It reads all {len(images):,} images right: there are no mistakes to show."
-    worst = worst[:64]
-    words = f"All {count}"
-    if count > len(worst):
-        words = f"The worst {len(worst)} of {count:,}"
-    words += ", worst first: predicted / true class, the probability of the answer, the image's "
-    words += "number."
+    words = (f"The worst {len(worst)} of {count:,}: predicted / true class, the probability of the "
+             "answer, the image's number.")
     marked = disputed & {answer.number for answer in worst}
     if marked:
         words += f" Dashed frame: reviewers judge the label wrong ({len(marked)})."
-    parts, height = tiles(images, worst, marked)
-    return svg("mistakes", height, "What it gets wrong", words, parts)
-
-
-def tiles(images: torch.Tensor, answers: list, marked: set[int]) -> tuple[list[str], float]:
-    """Images in rows of eight, each with predicted / true class, probability and number; those in
-    `marked` have a dashed frame. Returns the parts and their height."""
     size = INNER / 8
     row_height = size + 52
     parts = []
-    for place, answer in enumerate(answers):
+    for place, answer in enumerate(worst):
         x = EDGE + place % 8 * size
         y = 4 + place // 8 * row_height
-        words = (f"image {answer.number}: predicted {answer.predicted}, true {answer.true}, "
-                 f"probability {answer.probability:.4f}")
-        if answer.number in marked:
-            words += ", label disputed"
-        pixels = images[answer.number].cpu().numpy()
-        parts.append(image(x + 2, y, size - 4, pixels, words))
+        parts.append(image(x + 2, y, size - 4, images[answer.number].cpu().numpy()))
         if answer.number in marked:
             parts.append(rect(x, y - 2, size, size, "first", stroke_width=2.5,
                               stroke_dasharray="4 2"))
         x += size / 2
         y += size
-        classes = f"{answer.predicted} / {answer.true}"
-        if answer.predicted == answer.true:
-            parts.append(text(x, y + 12, classes, "ink", "middle"))
-        else:
-            parts.append(bold(x, y + 12, classes, "wrong", "middle"))
-        parts += [text(x, y + 27, f"{answer.probability:.1%}", "soft", "middle", 12),
+        parts += [bold(x, y + 12, f"{answer.predicted} / {answer.true}", "wrong", "middle"),
+                  text(x, y + 27, f"{answer.probability:.1%}", "soft", "middle", 12),
                   text(x, y + 41, f"#{answer.number}", "soft", "middle", 11)]
-    return parts, math.ceil(len(answers) / 8) * row_height + 8
+    height = math.ceil(len(worst) / 8) * row_height + 8
+    return svg("mistakes", height, "What it gets wrong", words, parts)
 
 
 # --- What it learned from -------------------------------------------------------------------------
 
-def samples(kept, groups: list[torch.Tensor]) -> str:
+def samples(kept: torch.Tensor | None) -> str:
     """Training images of each class and what the recipe's augmentation made of them: training keeps
-    a few of both in the checkpoint, `kept` (classes, 1 + variants, H, W) uint8. Where it did not,
-    the images alone, from the data set: `groups`, for each class a few (n, H, W) uint8."""
-    gap = 0  # between the image itself and what was made of it
-    words = "Training images. The checkpoint does not hold augmented ones."
-    if is_samples(kept):
-        groups = list(kept)
-        gap = 8
-        if kept.shape[1] > 1:
-            words = ("Above: a training image of each class. Beneath: what the recipe's "
-                     "augmentation makes of it, each time anew.")
-        else:
-            words = "A training image of each class. The recipe augments nothing."
-    columns = len(groups)
-    rows = max(map(len, groups))
-    if len(groups) > 12:
-        columns, rows = 10, 2
-    size = min(72, INNER / columns)
-    group_height = rows * size + gap + 34
+    a few of both in the checkpoint, (classes, 1 + variants, H, W) uint8. Ten classes in a row."""
+    if kept is None:
+        return "The checkpoint holds no sample of what it was trained on."
+    words = "A training image of each class. The recipe augments nothing."
+    if kept.shape[1] > 1:
+        words = ("Above: a training image of each class. Beneath: what the recipe's augmentation "
+                 "makes of it, each time anew.")
+    size = INNER / 10
+    row_height = kept.shape[1] * size + 36
     parts = []
-    for k, group in enumerate(groups[:60]):
-        x = EDGE + k % columns * size
-        y = k // columns * group_height
+    for k, versions in enumerate(kept.numpy()):
+        x = EDGE + k % 10 * size
+        y = k // 10 * row_height
         parts.append(text(x + size / 2 - 1, y + 16, k, anchor="middle"))
-        for j, pixels in enumerate(group[:rows]):
-            label = f"class {k}"
-            below = y + 24 + j * size
-            if j > 0 and gap:
-                label += f", augmented {j}"
-                below += gap
-            parts.append(image(x, below, size - 2, pixels.numpy(), label))
-    return svg("samples", y + group_height + 2, "What it was trained on", words, parts)
-
-
-def is_samples(kept) -> bool:
-    """Whether what a checkpoint holds as its sample images is that: (classes, n, H, W) uint8."""
-    return (torch.is_tensor(kept) and kept.dtype == torch.uint8 and kept.ndim == 4
-            and kept.numel() > 0)
+        for j, pixels in enumerate(versions):
+            parts.append(image(x, y + 24 + j * size, size - 2, pixels))
+    height = math.ceil(len(kept) / 10) * row_height
+    return svg("samples", height, "What it was trained on", words, parts)
 
 
 # --- Inside the network ---------------------------------------------------------------------------
@@ -319,53 +220,14 @@ def filters(net: nn.Module) -> str:
         return "This network has no convolution, so there are no filters to show."
     weights = convolutions[0].weight.detach().cpu().float()[:, 0]  # on the image's one channel
     count, high, wide = weights.shape
-    shown = weights[:64]
+    largest = weights.abs().max().item() or 1.0
     words = f"{count} filters of {high} × {wide} pixels"
     if count > 64:
         words += ", the first 64"
-    words += ". Orange weights answer to ink, blue ones to its absence."
-    largest = weights.abs().max().item() or 1.0
-    columns = columns_for(len(shown), (8, 6, 5))
-    sheet = montage(diverging(shown / largest), columns, gap=6)
-    width = min(INNER, 68 * columns)
-    middle = WIDTH / 2
-    y = width * sheet.shape[0] / sheet.shape[1] + 26
-    scale = diverging(torch.linspace(-1, 1, 200).expand(12, 200))
-    parts = [image(EDGE + (INNER - width) / 2, 4, width, sheet, f"filters in rows of {columns}"),
-             image(middle - 100, y, 200, scale, "scale"),
-             text(middle - 100, y + 30, f"−{largest:.2f}", "soft", "middle"),
-             text(middle, y + 30, "0", "soft", "middle"),
-             text(middle + 100, y + 30, f"+{largest:.2f}", "soft", "middle")]
-    return svg("filters", y + 44, "The first convolution", words, parts)
-
-
-def network(name: str, input_shape: tuple[int, ...], layers: list) -> str:
-    """The layers (rows of model.trace) from input to logits; a bar is as wide as the side of the
-    layer's maps."""
-    parameters = sum(layer.parameters for layer in layers)
-    work = sum(layer.multiply_adds for layer in layers)
-    words = (f"{parameters:,} parameters, {work:,} multiply-adds an image. "
-             "Bars: the side of the maps that a layer gives; blue: layers that learn.")
-    parts = [text(EDGE, 14, "layer", "soft", size=12), text(344, 14, "output", "soft", "end", 12),
-             text(WIDTH - EDGE, 14, "parameters", "soft", "end", 12)]
-    rows = [("input", input_shape, 0)]
-    for layer in layers:
-        label = layer.name
-        if isinstance(layer.module, nn.Conv2d):
-            high, wide = layer.module.kernel_size
-            label += f" {high}×{wide}"
-        rows.append((label, layer.shape, layer.parameters))
-    y = 40
-    for label, shape, count in rows:
-        side = shape[-1] if len(shape) == 3 else 1
-        colour = "blue" if count else "shade"
-        parts += [text(EDGE, y, label),
-                  rect(180 - 1.5 * side, y - 14, 3 * side + 2, 19, colour, rx=2),
-                  text(344, y, " × ".join(map(str, shape)), anchor="end")]
-        if count:
-            parts.append(text(WIDTH - EDGE, y, f"{count:,}", anchor="end"))
-        y += 25
-    return svg("network", y - 9, f"The network {name}, from image to logits", words, parts)
+    words += (f". Orange, to +{largest:.2f}: weights that answer to ink; blue, to "
+              f"−{largest:.2f}: to its absence.")
+    parts, height = grid(diverging(weights[:64] / largest), 8, 4)
+    return svg("filters", height + 8, "The first convolution", words, parts)
 
 
 def stages(net: nn.Module, x: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
@@ -385,67 +247,29 @@ def stages(net: nn.Module, x: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     return found
 
 
-def activations(picture: torch.Tensor, stages: list[tuple[str, torch.Tensor]],
-                probabilities: list[float]) -> str:
-    """One image (H, W) uint8, what it is after each of the network's `stages` as grids, and the
-    probabilities of the classes at the end."""
-    words = "From pixels to an answer. Bright: strong; black: nothing; each stage on its own scale."
-    high, wide = picture.shape
-    parts = [image(EDGE, 6, 84, picture.cpu().numpy(), "the image"), bold(EDGE + 98, 20, "input"),
-             text(EDGE + 98, 39, f"one map of {high} × {wide}", "soft")]
+def activations(picture: torch.Tensor, stages: list[tuple[str, torch.Tensor]], answer) -> str:
+    """One image (H, W) uint8, and what it is after each of the network's `stages`."""
+    words = ("From pixels to an answer. Orange: strong; white: nothing; blue: below zero; each "
+             "stage on its own scale.")
+    parts = [image(EDGE, 6, 84, picture.cpu().numpy()),
+             bold(EDGE + 98, 20, f"image {answer.number}"),
+             text(EDGE + 98, 39, f"read as {answer.predicted}, probability "
+                                 f"{answer.probability:.1%}", "soft")]
     y = 120
     for name, maps in stages:
-        height, drawn = stage(name, maps, y)
-        parts += drawn
-        y += height
-    parts += probability_bars(probabilities, y)
-    return svg("activations", y + 112, "One image inside the network", words, parts)
-
-
-def stage(name: str, maps: torch.Tensor, y: float) -> tuple[float, list[str]]:
-    """One stage of `activations`, from `y` on: its height and its parts."""
-    if maps.ndim == 1:
-        maps = maps[:, None, None]
-    count, high, wide = maps.shape
-    if high > 1:
-        words = f"{count} maps of {high} × {wide}"
+        if maps.ndim == 1:
+            maps = maps[:, None, None]  # a number is a map of one pixel
+        count, high, wide = maps.shape
+        label = f"{count} maps of {high} × {wide}"
+        if count > 32:
+            label += ", 32 shown"
+        parts += [bold(EDGE, y, f"after {name}"), text(WIDTH - EDGE, y, label, "soft", "end")]
         shown = maps[:32]
-        columns = columns_for(len(shown), (12, 16, 10, 8))
-        full_row = 8  # so many fill the width; fewer are not made larger
-    else:
-        words = f"{count} numbers"
-        shown = maps[:96]
-        columns = columns_for(len(shown), (32, 25, 24, 20))
-        full_row = 20
-    if count > len(shown):
-        words += f", {len(shown)} shown"
-    scaled = shown / shown.abs().quantile(0.995).clamp(min=1e-9)  # a bright dot would darken all
-    if shown.min() < 0:
-        words += "; blue: below zero"
-        colours = diverging(scaled)
-    else:
-        grey = (scaled.clamp(0, 1) * 255).byte().numpy()
-        colours = grey[..., None].repeat(3, axis=3)
-    sheet = montage(colours, columns)
-    width = INNER * min(1, columns / full_row)
-    parts = [bold(EDGE, y, f"after {name}"), text(WIDTH - EDGE, y, words, "soft", "end"),
-             image(EDGE, y + 8, width, sheet, f"after {name}: {words}")]
-    return width * sheet.shape[0] / sheet.shape[1] + 36, parts
-
-
-def probability_bars(probabilities: list[float], y: float) -> list[str]:
-    """The ten most probable classes, in the order of the classes."""
-    by_probability = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])
-    shown = sorted(by_probability[:10])
-    parts = [bold(EDGE, y, "probabilities")]
-    for i, k in enumerate(shown):
-        x = EDGE + (i + 0.5) * INNER / len(shown)
-        high = max(1, 48 * probabilities[k])
-        parts += [rect(x - 13, y + 78 - high, 26, high, "blue"),
-                  text(x, y + 98, k, "ink", "middle", 14)]
-        if probabilities[k] >= 0.005:
-            parts.append(text(x, y + 72 - high, f"{probabilities[k]:.0%}", "soft", "middle", 12))
-    return parts
+        scaled = shown / shown.abs().quantile(0.995).clamp(min=1e-9)  # one dot would fade all
+        drawn, y = grid(diverging(scaled), 16, y + 8)
+        parts += drawn
+        y += 26
+    return svg("activations", y - 12, "One image inside the network", words, parts)
 
 
 # --- Tables ---------------------------------------------------------------------------------------
@@ -463,66 +287,29 @@ def aligned(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def sparkline(values: list[float]) -> str:
-    """Values as a line of at most 20 blocks, from the lowest to the highest."""
-    blocks = "▁▂▃▄▅▆▇█"
-    count = min(20, len(values))
-    shown = [values[round(i * (len(values) - 1) / max(1, count - 1))] for i in range(count)]
-    low = min(shown, default=0)
-    height = max(shown, default=0) - low or 1  # a level line has no height
-    return "".join(blocks[round(7 * (value - low) / height)] for value in shown)
-
-
-def layer_table(layers: list) -> list[list[str]]:
-    """The rows of model.trace, and their sum."""
-    rows = [["layer", "output", "parameters", "multiply-adds"]]
-    for layer in layers:
-        rows.append([layer.name, " × ".join(map(str, layer.shape)), f"{layer.parameters:,}",
-                     f"{layer.multiply_adds:,}"])
-    parameters = sum(layer.parameters for layer in layers)
-    work = sum(layer.multiply_adds for layer in layers)
-    return [*rows, ["total", "", f"{parameters:,}", f"{work:,}"]]
-
-
-UNKNOWN_RUN = "The checkpoint does not tell how it was made."
-
-
 def run_tables(run: dict) -> dict[str, list[list[str]]]:
-    """Whatever a checkpoint tells of the run that made it: caption and table of names and values,
-    whose columns have no names. Empty for bare weights."""
-    captions = {"settings": "Settings", "data": "SHA-256 of the data"}
-    tables = {}
+    """What a checkpoint tells of the run that made it, as tables without names of columns, by their
+    captions: the plain values, then a table for each dictionary."""
+    tables = {"Run": [["", ""]]}
     for key, value in run.items():
-        caption = captions.get(key, "How it was made")
-        for row in named_values(str(key), value):
-            tables.setdefault(caption, [["", ""]]).append(row)
+        if isinstance(value, dict):
+            rows = [[plain(name), value_text(inner)] for name, inner in value.items()]
+            tables[plain(key).capitalize()] = [["", ""], *rows]
+        elif not isinstance(value, torch.Tensor):  # the sample images have a picture
+            tables["Run"].append([plain(key), value_text(value)])
     return tables
 
 
-def run_text(run: dict) -> str:
-    """`run_tables` as text."""
-    if not run:
-        return UNKNOWN_RUN
-    parts = []
-    for caption, rows in run_tables(run).items():
-        lines = [f"{name:<23} {value}" for name, value in rows[1:]]
-        parts.append("\n".join([caption.lower(), *lines]))
-    return "\n\n".join(parts)
+def plain(name) -> str:
+    return printable(name).replace("_", " ")
 
 
-def named_values(name: str, value, depth: int = 0):
-    """The rows [name, value] of a value in the run, or of all the values inside it. At most four
-    deep: a checkpoint may come from anybody."""
-    if isinstance(value, torch.Tensor):
-        return  # the sample images have a picture of their own
-    if isinstance(value, dict) and depth < 4:
-        for key, inner in value.items():
-            longer = f"augment {key}" if name == "augment" else str(key)
-            yield from named_values(longer, inner, depth + 1)
-        return
+def value_text(value) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(name)} {printable(inner)}" for name, inner in value.items())
     if isinstance(value, float):
-        value = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.6g}"
-    yield [printable(name).replace("_", " "), printable(value)]
+        return f"{value:.6g}"
+    return printable(value)
 
 
 # --- The page -------------------------------------------------------------------------------------
@@ -531,27 +318,26 @@ PAGE_STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1d20;--soft:#5c6168;--line:#d5d8dc}
 @media(prefers-color-scheme:dark){
 :root{--paper:#15171a;--ink:#e9eaec;--soft:#a4a9b1;--line:#3a3f46}}
-body{margin:0 auto;max-width:1400px;padding:16px 12px 64px;background:var(--paper);color:var(--ink);
+body{margin:0 auto;max-width:1100px;padding:16px 8px 64px;background:var(--paper);color:var(--ink);
 line-height:1.5;FONT}
-header,h2,section>p,figure>p,figure>div{margin:0 14px}h1{font-size:1.9rem;line-height:1.2}
+h1,h2,p,figure>div{margin:0 14px 14px}h1{font-size:1.9rem;line-height:1.2}
 h2{font-size:1.3rem;margin-top:40px;padding-top:20px;border-top:1px solid var(--line)}
-p{max-width:44em}.soft{color:var(--soft)}header .soft{overflow-wrap:anywhere}
-section{columns:3 360px;column-gap:24px}figure{margin:0 0 20px;break-inside:avoid}
+p{max-width:44em;color:var(--soft);overflow-wrap:anywhere}
+section{columns:2 440px;column-gap:24px}pre{font-size:.75rem}
+figure{margin:0 0 20px;break-inside:avoid}
 svg{display:block;width:100%;height:auto;max-width:520px}div{overflow-x:auto;max-width:492px}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;font-size:1rem;padding:9px 0 4px}
 td,th{padding:3px 0 3px 10px;text-align:right;font-weight:400;border-bottom:1px solid var(--line);
 vertical-align:top}th{color:var(--soft)}
 td:first-child,th:first-child{text-align:left;padding-left:0}
-.numbers td+td{white-space:nowrap}.numbers td{overflow-wrap:anywhere}
-.words td{white-space:nowrap}.words td+td{text-align:left;white-space:normal;overflow-wrap:anywhere}
-@media(max-width:480px){body{padding:8px 0 40px}}
+.numbers td{white-space:nowrap}.words td+td{text-align:left;overflow-wrap:anywhere}
 """.replace("FONT", FONT)
 
 
 def table(caption: str, rows: list[list[str]], kind: str = "numbers") -> str:
     head, *body = rows
-    lines = [tag("caption", caption)]
+    lines = [tag("caption", escape(caption))]
     if any(head):
         lines.append(tag("tr", *(tag("th", escape(cell), scope="col") for cell in head)))
     for row in body:
@@ -559,36 +345,27 @@ def table(caption: str, rows: list[list[str]], kind: str = "numbers") -> str:
     return tag("figure", tag("div", tag("table", *lines, class_=kind)))
 
 
-def note(words: str, class_: str = "soft") -> str:
-    return tag("p", escape(words), class_=class_)
-
-
 def figure(drawn: str) -> str:
     """A picture, or the sentence that says why there is none."""
-    return tag("figure", drawn if drawn.startswith("<svg") else note(drawn))
+    if drawn.startswith("<svg"):
+        return tag("figure", drawn)
+    return tag("p", escape(drawn))
 
 
-def page(title: str, lead: str, checkpoints: list[str], pictures: dict[str, str],
-         tables: dict[str, list[list[str]]], run: dict) -> str:
+def page(title: str, lead: str, pictures: dict[str, str], tables: dict[str, list[list[str]]],
+         layers: str, run: dict) -> str:
     """The report as one HTML file with all pictures in it; nothing is fetched from elsewhere.
-    `tables` are named figures, scores, layers and, for several checkpoints, members."""
-    header = [tag("h1", escape(title)), note(lead, "lead"), note(" · ".join(checkpoints))]
-    members = []
-    if len(checkpoints) > 1:
-        header.append(note(f"Training and Inside are of the first model, {checkpoints[0]}."))
-        members.append(table("The models, and their mean", tables["members"]))
-    made = [table(caption, rows, "words") for caption, rows in run_tables(run).items()]
-    if not made:
-        made.append(note(UNKNOWN_RUN))
+    `tables` by their captions; `layers` is model.summary's text."""
     shown = {name: figure(drawn) for name, drawn in pictures.items()}
-    answers = [*members, table("Figures", tables["figures"]), shown["confusion"],
-               table("Each class", tables["scores"]), shown["predictions"], shown["mistakes"]]
-    training = [shown["curves"], shown["samples"], *made]
-    inside = [shown["network"], shown["filters"], shown["activations"],
-              table("Layers", tables["layers"])]
-    body = [tag("header", *header), tag("h2", "Answers"), tag("section", *answers),
-            tag("h2", "Training"), tag("section", *training),
-            tag("h2", "Inside"), tag("section", *inside)]
+    measured = [table(caption, rows) for caption, rows in tables.items()]
+    made = [table(caption, rows, "words") for caption, rows in run_tables(run).items()]
+    # Lines of the layers are kept: each is escaped by itself.
+    summary = tag("pre", "\n".join(escape(line) for line in layers.splitlines()))
+    body = [tag("h1", escape(title)), tag("p", escape(lead)), tag("h2", "Answers"),
+            tag("section", *measured, shown["confusion"], shown["mistakes"]),
+            tag("h2", "Training"), tag("section", shown["curves"], shown["samples"], *made),
+            tag("h2", "Inside"), tag("section", shown["filters"], shown["activations"],
+                                     tag("figure", tag("div", summary)))]
     # The browser, too, is told to fetch nothing.
     policy = "default-src 'none';img-src data:;style-src 'unsafe-inline'"
     head = tag("head", tag("meta", charset="utf-8"), tag("title", escape(title)),
@@ -608,11 +385,7 @@ def write(folder: Path, pictures: dict[str, str], html_page: str | None) -> None
     for path, words in files.items():
         if words.startswith("<"):
             write_whole(path, lambda file: file.write(words.encode()))
+            say(f"wrote {path}", sys.stderr)
         else:
             path.unlink(missing_ok=True)
             say(words, sys.stderr)
-    *others, last = files
-    message = f"wrote {last}"
-    if others:
-        message += f" and {len(others)} others"
-    say(message, sys.stderr)
