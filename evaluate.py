@@ -190,6 +190,7 @@ def figure_table(names: list[str], nets: list[model.Network],
 
 
 def score_table(confusion: torch.Tensor) -> list[list[str]]:
+    """How well each class is recognised."""
     rows = [["class", "images", "precision", "recall", "F1"]]
     counts = confusion.sum(1).tolist()
     for k, scores in enumerate(class_scores(confusion).tolist()):
@@ -242,6 +243,7 @@ def draw(net: model.Network, result: Result, images: torch.Tensor,
     """The pictures by name, each as SVG, or a sentence that says why it cannot be drawn; `images`
     are those of the result."""
     stages = report.stages(net, standardise(images[:1], net.mean, net.std))
+    first = Result(predict(net, images[:1]), result.labels[:1])  # of this net, not of an ensemble
     wrong = result.mistakes
     return {
         "curves": report.curves(net.name, net.history, net.run),
@@ -249,7 +251,7 @@ def draw(net: model.Network, result: Result, images: torch.Tensor,
         "filters": report.filters(net),
         "samples": report.samples(net.run.get("samples")),
         "mistakes": report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed),
-        "activations": report.activations(images[0], stages, result.answers([0])[0])}
+        "activations": report.activations(images[0], stages, *first.answers([0]))}
 
 
 def report_page(nets: list[model.Network], result: Result, figures: list[list[str]],

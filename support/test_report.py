@@ -213,13 +213,12 @@ class TestPictures(unittest.TestCase):
             torch.testing.assert_close(maps, expected[0])
 
     def test_activations_name_the_answer(self):
-        result = some_result(10, 40)
-        picture = draw(some_net(), result)["activations"]
-        chances = result.log_probabilities[0].exp()
+        net, images = some_net(), some_digits().test_images
+        picture = draw(net)["activations"]
+        chances = evaluate.predict(net, images)[0].exp()
         self.assertIn(f"read as {int(chances.argmax())}, probability {chances.max():.1%}",
                       texts(picture))
-        self.assertEqual(pixels(picture)[0][..., 0].tolist(),
-                         some_digits().test_images[0].tolist())
+        self.assertEqual(pixels(picture)[0][..., 0].tolist(), images[0].tolist())
 
 
 class TestText(unittest.TestCase):
