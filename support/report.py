@@ -105,9 +105,12 @@ def log_loss(loss: float) -> float:
 def loss_labels(low: float, top: float) -> list[tuple[str, float]]:
     """Five losses at equal distances on the logarithmic axis, then rounded."""
     digits = 1 if top - low > 0.2 else 2
-    words = {f"{10 ** (low + k * (top - low) / 4):.{digits}g}" for k in range(5)}
-    return [(f"{float(loss):g}", log_loss(float(loss))) for loss in words
-            if low <= log_loss(float(loss)) <= top]
+    labels = {}  # two may round to the same
+    for k in range(5):
+        loss = float(f"{10 ** (low + k * (top - low) / 4):.{digits}g}")
+        if low <= log_loss(loss) <= top:
+            labels[f"{loss:g}"] = log_loss(loss)
+    return list(labels.items())
 
 
 def accuracy_labels(low: float, top: float) -> list[tuple[str, float]]:
