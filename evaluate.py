@@ -150,6 +150,15 @@ def evaluate(net: model.Network, images: torch.Tensor, labels: torch.Tensor, bat
     return Result(predict(net, images, batch_size), labels)
 
 
+def best_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> float:
+    """The number that logits (N, classes) are to be divided by so that they fit labels (N,) best
+    (temperature scaling: Guo et al., "On calibration of modern neural networks", 2017).
+    Log-probabilities may stand for logits: they differ by the same number for all classes."""
+    temperatures = torch.linspace(0.3, 2, 171, device=labels.device)
+    losses = torch.stack([F.cross_entropy(log_probabilities / t, labels) for t in temperatures])
+    return temperatures[losses.argmin()].item()
+
+
 def class_scores(confusion: torch.Tensor) -> torch.Tensor:
     """Precision, recall and F1 (classes, 3) of each class; 0 where nothing can be divided."""
     correct = confusion.diagonal().double()

@@ -21,8 +21,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import tracemalloc
 import unittest
 import zlib
@@ -460,24 +458,33 @@ class TestSchedule(TestCase):
         self.assertEqual(set(self.rates(train.Recipe("", "lenet", epochs=3, lr=0.5), 4)), {0.5})
 
 
-class TestCalibrate(TestCase):
-    def test_confidence_becomes_what_it_should_be(self):
-        # Logits that are right, times 0.4: the temperature that undoes it is 0.4.
-        torch.manual_seed(0)
-        images = torch.randint(0, 256, (2000, 28, 28), dtype=torch.uint8)
-        net = model.build("lenet").eval()
-        with torch.no_grad():
-            list(net.children())[-1].weight *= 12
-        chances = evaluate.predict(net, images).exp()
-        labels = torch.multinomial(chances, 1, generator=torch.Generator().manual_seed(0))[:, 0]
-        with torch.no_grad():
-            list(net.children())[-1].weight *= 0.4
-            list(net.children())[-1].bias *= 0.4
-        before = evaluate.evaluate(net, images, labels)
-        self.assertAlmostEqual(train.calibrate(net, images, labels), 0.4, delta=0.04)
-        after = evaluate.evaluate(net, images, labels)
-        self.assertTrue(torch.equal(before.predictions, after.predictions))
+class TestTemperature(TestCase):
+    def test_what_was_multiplied_is_divided(self):
+        """Labels drawn from the probabilities of some logits fit these best, not 0.4 times them."""
+        generator = torch.Generator().manual_seed(0)
+        logits = 4 * torch.randn(5000, 10, generator=generator)
+        labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+        scores = (0.4 * logits).log_softmax(1)
+        temperature = evaluate.best_temperature(scores, labels)
+        self.assertAlmostEqual(temperature, 0.4, delta=0.03)
+        before = evaluate.Result(scores, labels)
+        after = evaluate.Result((scores / temperature).log_softmax(1), labels)
         self.assertLess(after.calibration_error, before.calibration_error / 2)
+
+    def test_a_run_with_smoothed_labels_is_calibrated(self):
+        """The weights of the best epoch, but for the last layer, which is divided by one number."""
+        labels = np.arange(600) % 10
+        images = torch.from_numpy(toy_images(labels))
+        labels = torch.from_numpy(labels)
+        digits = idx_data.Digits(images, labels, images[:20], labels[:20])
+        recipe = replace(train.RECIPES["quick"], batch_size=64)
+        run = train.start(recipe, digits, device="cpu", precision="float32")
+        for _ in train.epochs(run):
+            pass
+        best = run.best["linear2.weight"].clone()
+        ratio = train.finish(run).state_dict()["linear2.weight"] / best
+        self.assertLess(ratio.max() - ratio.min(), 1e-5)
+        self.assertNotAlmostEqual(ratio.mean().item(), 1, 2)
 
 
 class TestEarlyStopping(TestCase):

@@ -8,9 +8,6 @@
     python train.py --resume               go on with a run that was interrupted
 
 From another program or a notebook: `net = train(RECIPES["quick"], load_digits())`.
-
-The order of this file: the recipes, the schedules, early stopping, one epoch, one run, affine
-augmentation, the command line.
 """
 import argparse
 import json
@@ -23,7 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import model
-from evaluate import check_fit, evaluate
+from evaluate import best_temperature, check_fit, evaluate
 from idx_data import Digits, load_digits, mean_std, split, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
@@ -179,7 +176,7 @@ class Run:
     net: model.Network  # with the history of the epochs so far
     optimiser: torch.optim.Optimizer
     generator: torch.Generator  # of the order of the images and of their augmentation
-    dtype: torch.dtype  # that convolutions and matrix products compute in
+    precision: str  # of convolutions and matrix products: float32 or bfloat16
     stopping: EarlyStopping
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
@@ -205,7 +202,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
             x = augment(run.images[index], recipe.augment, run.generator)  # (B, H, W)
             x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
             y = run.labels[index]  # (B,)
-            with torch.autocast(device.type, torch.bfloat16, enabled=run.dtype == torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
                 logits = net(x)  # (B, classes)
             loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
             run.optimiser.zero_grad()
@@ -261,7 +258,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto") -> Run:
     """Split the data, move it to the device, and build a network with fresh weights."""
     device = pick_device(device)
-    dtype, _ = pick_precision(precision, device)
+    precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
@@ -278,7 +275,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
-               digits.train_labels[validation].to(device), net, optimiser, generator, dtype,
+               digits.train_labels[validation].to(device), net, optimiser, generator, precision,
                EarlyStopping(recipe.patience))
 
 
@@ -305,27 +302,19 @@ def epochs(run: Run) -> Iterator[dict]:
 
 
 def finish(run: Run) -> model.Network:
-    """The network of the best epoch, calibrated where labels were smoothed, in eval mode."""
-    run.net.load_state_dict(run.best)
+    """The network of the best epoch, in eval mode. One that learned from smoothed labels is correct
+    more often than it says, so its last layer is divided by the temperature that makes its
+    confidence right; the answers stay the same."""
+    net = run.net
+    net.load_state_dict(run.best)
     if run.recipe.label_smoothing:
-        calibrate(run.net, run.val_images, run.val_labels)
-    return run.net.eval()
-
-
-@torch.no_grad()
-def calibrate(net: model.Network, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Divide the logits by the temperature that fits (N, H, W) validation images and their labels
-    best, and return it (Guo et al., "On calibration of modern neural networks", 2017). A network
-    that learned from smoothed labels is correct more often than it says. The last layer takes the
-    temperature in: weights and biases are divided, the answers stay the same."""
-    log_probabilities = evaluate(net, images, labels).log_probabilities
-    temperatures = torch.linspace(0.3, 2, 171, device=images.device)
-    losses = torch.stack([F.cross_entropy(log_probabilities / t, labels) for t in temperatures])
-    temperature = temperatures[losses.argmin()].item()
-    last = list(net.children())[-1]
-    last.weight /= temperature
-    last.bias /= temperature
-    return temperature
+        result = evaluate(net, run.val_images, run.val_labels)
+        temperature = best_temperature(result.log_probabilities, run.val_labels)
+        last = list(net.children())[-1]
+        with torch.no_grad():
+            last.weight /= temperature
+            last.bias /= temperature
+    return net.eval()
 
 
 # --- Affine augmentation --------------------------------------------------------------------------
@@ -383,7 +372,7 @@ def recipe_table() -> str:
     return "\n".join(lines)
 
 
-TABLE_HEAD = ("epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s")
+TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
 
 
 def epoch_row(row: dict, seconds: float, count: int) -> str:
@@ -438,9 +427,8 @@ def check_options(options: argparse.Namespace) -> Recipe:
 
 
 def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
-    """Train, and keep the best epoch in the checkpoint `out`; after each epoch, all that going on
-    would need in a file beside it. The test images are read once, at the end. Returns the figures
-    of the run; rows for people go to `log`."""
+    """Train, keep the best epoch in the checkpoint `out` and the state of the run beside it. The
+    test images are read once, at the end. Returns the figures of the run; `log` gets the rows."""
     for row in epochs(run):
         if row["best"]:
             model.save(run.net, out)
@@ -453,9 +441,7 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
     result = {"epochs": len(net.history), "best_epoch": best["epoch"],
               "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
               "train_seconds": sum(run.seconds)}
-    samples = sample_images(run.images, run.labels, net.classes, lambda images, generator: augment(
-        images, run.recipe.augment, generator))
-    net.run = {**net.run, "result": result, "samples": samples}
+    net.run = {**net.run, "result": result, "samples": sample_images(run, augment)}
     model.save(net, out)
     state_path(out).unlink()
     return result
@@ -469,8 +455,7 @@ def main(arguments: list[str]) -> int:
         return 0
     recipe = check_options(options)
     device = pick_device(options.device)
-    dtype, why = pick_precision(options.precision, device)
-    precision = str(dtype).removeprefix("torch.")
+    precision, why = pick_precision(options.precision, device)
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
@@ -485,8 +470,8 @@ def main(arguments: list[str]) -> int:
         out = Path(options.out)
         if options.seeds > 1:
             out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
-        settings = {**asdict(recipe), "seed": seed, "precision": precision}
-        wanted = describe_run(options.recipe, arguments, settings, device, data)
+        wanted = describe_run(options.recipe, arguments, device, data,
+                              {**asdict(recipe), "seed": seed, "precision": precision})
         result = None
         if options.resume and out.exists():
             result = finished(model.load(out).run, wanted, out)
@@ -494,8 +479,8 @@ def main(arguments: list[str]) -> int:
             run = start(recipe, digits, seed, options.device, options.precision)
             run.net.run = wanted
             begin(run, out, options.resume)
-            say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}", log)
-            say(TABLE_HEAD, log)
+            say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
+                f"{TABLE_HEAD}", log)
             with explained(run, out):
                 result = train_to_file(run, digits, out, log)
         results.append(result)
@@ -510,9 +495,8 @@ def main(arguments: list[str]) -> int:
         started = time.perf_counter()
     if len(results) > 1:
         accuracy = [result["test_accuracy"] for result in results]
-        seconds = [result["train_seconds"] for result in results]
-        say(f"{len(results)} seeds: test accuracy {mean(accuracy):.2%} ± {stdev(accuracy):.2%}, "
-            f"{mean(seconds):.1f} ± {stdev(seconds):.1f} s of training", log)
+        spread = f"{mean(accuracy):.2%} ± {stdev(accuracy):.2%}"
+        say(f"{len(results)} seeds: test accuracy {spread}", log)
     return 0
 
 

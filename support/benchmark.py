@@ -123,8 +123,8 @@ def benchmark() -> None:
     digits = idx_data.load_digits(root)
     machine.set_threads()
     machine.keep_freed_memory()
-    dtype, why = machine.pick_precision("auto", torch.device("cpu"))
-    print(f"{torch.get_num_threads()} threads, {dtype} ({why}), torch {torch.__version__}, "
+    precision, why = machine.pick_precision("auto", torch.device("cpu"))
+    print(f"{torch.get_num_threads()} threads, {precision} ({why}), torch {torch.__version__}, "
           f"Python {sys.version.split()[0]}\n")
     with tempfile.TemporaryDirectory() as folder, Progress(len(train.RECIPES), "recipes") as bar:
         rows = []

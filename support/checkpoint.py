@@ -168,8 +168,8 @@ def check_tensor(name: str, tensor, wanted: torch.Tensor) -> None:
 
 # --- What a run says of itself --------------------------------------------------------------------
 
-def describe_run(recipe: str, arguments: list[str], settings: dict, device: torch.device,
-                 data: dict) -> dict:
+def describe_run(recipe: str, arguments: list[str], device: torch.device, data: dict,
+                 settings: dict) -> dict:
     """What makes a model, for its checkpoint: the recipe's name, the command line's arguments,
     every setting, and the hashes of the data."""
     settings = {name: value for name, value in settings.items() if name != "about"}  # only words
@@ -179,21 +179,20 @@ def describe_run(recipe: str, arguments: list[str], settings: dict, device: torc
             "settings": settings, "versions": versions(), "data": data}
 
 
-def sample_images(images: torch.Tensor, labels: torch.Tensor, classes: int,
-                  augment) -> torch.Tensor:
-    """The first of (N, H, W) uint8 images of each class (60 at the most) and three augmented
-    versions of it: (classes, 4, H, W) uint8, for evaluate.py to show; (classes, 1, H, W) where
-    `augment(images, generator)` gives the images themselves. The random numbers are its own:
-    showing samples must not change a run."""
-    generator = torch.Generator(images.device).manual_seed(0)
+def sample_images(run, augment) -> torch.Tensor:
+    """The first training image of each class (60 at the most) and three versions of it that
+    `train.augment` makes: (classes, 4, H, W) uint8, for evaluate.py to show; (classes, 1, H, W)
+    where it changes nothing. The random numbers are its own: showing samples must not change a run.
+    """
+    generator = torch.Generator(run.images.device).manual_seed(0)
     firsts = []
-    for label in range(min(60, classes)):
-        found = images[(labels == label).nonzero()[:1, 0]]  # (1, H, W), or none
-        firsts.append(found if len(found) else torch.zeros_like(images[:1]))
+    for label in range(min(60, run.net.classes)):
+        found = run.images[(run.labels == label).nonzero()[:1, 0]]  # (1, H, W), or none
+        firsts.append(found if len(found) else torch.zeros_like(run.images[:1]))
     plain = torch.cat(firsts)
     versions = [plain]
     for _ in range(3):
-        changed = augment(plain, generator)
+        changed = augment(plain, run.recipe.augment, generator)
         if changed is not plain:
             versions.append(changed.round().byte())
     return torch.stack(versions, 1).cpu()

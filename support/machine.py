@@ -49,12 +49,13 @@ def cpu_info() -> str:
         return ""
 
 
-def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The type that convolutions and matrix products compute in, and why. The weights, the
-    normalisation and the loss stay in float32 (mixed precision: Micikevicius et al., 2018)."""
+def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
+    """The type that convolutions and matrix products compute in, float32 or bfloat16, and why. The
+    weights, the normalisation and the loss stay in float32 (mixed precision: Micikevicius et al.,
+    2018)."""
     choose(name, ("auto", "float32", "bfloat16"), "--precision")
     if name != "auto":
-        return getattr(torch, name), "as asked"
+        return name, "as asked"
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
         where = "the GPU"
@@ -63,8 +64,8 @@ def pick_precision(name: str, device: torch.device) -> tuple[torch.dtype, str]:
         fast = device.type == "cpu" and ("avx512_bf16" in flags or "amx_bf16" in flags)
         where = "the processor"
     if fast:
-        return torch.bfloat16, f"{where} has it in hardware"
-    return torch.float32, f"{where} has no bfloat16 in hardware"
+        return "bfloat16", f"{where} has it in hardware"
+    return "float32", f"{where} has no bfloat16 in hardware"
 
 
 def keep_freed_memory() -> None:
