@@ -132,15 +132,11 @@ def write_idx(path, array: np.ndarray) -> None:
 
 # --- The data set as tensors ----------------------------------------------------------------------
 
-FILES = {  # name: SHA-256 of the unpacked content, its size in bytes
-    "train-images-idx3-ubyte": (
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 47_040_016),
-    "train-labels-idx1-ubyte": (
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 60_008),
-    "t10k-images-idx3-ubyte": (
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 7_840_016),
-    "t10k-labels-idx1-ubyte": (
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 10_008),
+FILES = {  # MNIST's, and the SHA-256 of each as it is unpacked
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
 
@@ -156,16 +152,20 @@ class Digits:
     def classes(self) -> int:
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
-    def hashes(self) -> dict[str, str]:
-        """The SHA-256 that the four IDX files have unpacked, whatever files the data came from."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the four IDX files of this data set hold."""
         label_type = np.uint8 if self.classes <= 256 else np.int32
         arrays = [self.train_images.numpy(), self.train_labels.numpy().astype(label_type),
                   self.test_images.numpy(), self.test_labels.numpy().astype(label_type)]
-        return {name: sha256(*idx_bytes(array)) for name, array in zip(FILES, arrays)}
+        return dict(zip(FILES, arrays))
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 that the four IDX files have unpacked, whatever files the data came from."""
+        return {name: sha256(*idx_bytes(array)) for name, array in self.arrays().items()}
 
     def is_mnist(self) -> bool:
         """Whether this is MNIST itself, to the byte."""
-        return all(FILES[name][0] == found for name, found in self.hashes().items())
+        return self.hashes() == FILES
 
 
 def load_digits(root="data", download: bool = True, mirror: str | None = None) -> Digits:
@@ -173,14 +173,14 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
     picture folders root/train/CLASS/*.png. With none there, MNIST is downloaded to it.
     Raises FormatError for files that don't fit together, OSError where the data can't be had."""
     root = Path(root)
-    if root.exists() and not root.is_dir():
+    if root.is_file():
         raise FileNotFoundError(f"{root}: expected the folder of a data set, found a file")
     found = find_files(root)
     if not found and has_folders(root):
         train_images, train_labels, test_images, test_labels = read_folders(root)
     else:
         if len(found) < len(FILES):
-            found = _complete(root, found, download, mirror)
+            found.update(_download_missing(root, found, download, mirror))
         train_images, train_labels = _read_pair(found, "train")
         test_images, test_labels = _read_pair(found, "t10k")
     if train_images.shape[1:] != test_images.shape[1:]:
@@ -217,36 +217,33 @@ def find_files(root: Path) -> dict[str, Path]:
     return incomplete
 
 
-def _complete(root: Path, found: dict[str, Path], allowed: bool, mirror) -> dict[str, Path]:
-    """Download the files that are missing, unless those that are there are not MNIST's own."""
-    missing = [name for name in FILES if name not in found]
-    for name, path in found.items():
-        if sha256(*idx_bytes(read_idx(path))) != FILES[name][0]:
-            raise FileNotFoundError(
-                f"{path.parent}: {', '.join(missing)} missing beside {path.name}; "
-                "it is not MNIST's, so nothing is downloaded: put the file there")
-    if not found and root.is_dir():  # to train on MNIST in place of one's own pictures misleads
-        names = [path.name for path in class_folders(root)]
-        own = [name for name in names if name in ("train", "test") or name.isdigit()]
-        if own:
-            raise FormatError(
-                f"{root}: expected IDX files, or pictures in train/CLASS and test/CLASS; "
-                f"found folders {', '.join(own[:4])}, but not all of these")
+def _download_missing(root: Path, found: dict, allowed: bool, mirror) -> dict[str, Path]:
+    """Download the files that are not found, and return name: path. Not where somebody's own data
+    are: MNIST would be mixed with them or taken in their place. Raises FileNotFoundError."""
+    missing = {name: digest for name, digest in FILES.items() if name not in found}
+    own = [path.name for name, path in found.items()
+           if sha256(*idx_bytes(read_idx(path))) != FILES[name]]
+    if not found and root.is_dir():
+        own = [folder.name for folder in class_folders(root)
+               if folder.name in ("train", "test") or folder.name.isdigit()]
+    wanted = (f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS and "
+              "test/CLASS, found ")
+    if own:
+        raise FileNotFoundError(f"{wanted}{', '.join(own[:4])} alone, which is not MNIST's; "
+                                "put the rest beside it, or give another folder")
     if not allowed:
-        raise FileNotFoundError(f"{root}: no data set there; expected {', '.join(missing)}")
-    download(root, missing, FILES, mirror or os.environ.get("MNIST_MIRROR"))
-    return {**found, **{name: root / name for name in missing}}
+        raise FileNotFoundError(f"{wanted}neither")
+    download(root, missing, mirror or os.environ.get("MNIST_MIRROR"))
+    return {name: root / name for name in missing}
 
 
 def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, H, W) uint8 and labels (N,) of one part, checked against each other."""
     images_path = found[f"{part}-images-idx3-ubyte"]
     images = read_idx(images_path)
-    if images.ndim != 3 or images.dtype != np.uint8:
+    if images.ndim != 3 or images.dtype != np.uint8 or not images.size:
         raise FormatError(f"{images_path}: expected images, three dimensions of unsigned bytes, "
                           f"found {shape_text(images.shape)} of {images.dtype}")
-    if not images.size:
-        raise FormatError(f"{images_path}: expected images, found {shape_text(images.shape)}")
     labels_path = found[f"{part}-labels-idx1-ubyte"]
     labels = read_idx(labels_path)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -319,12 +316,11 @@ def main(arguments: list[str]) -> int:
     if options.convert and options.files:
         parser.error("give FILEs or --convert, not both")
     if options.convert:
-        source, target = map(Path, options.convert)
-        if not has_folders(source):
-            raise UsageError(f"--convert {source}: expected train/CLASS and test/CLASS in it")
-        for name, array in zip(FILES, read_folders(source)):
-            write_idx(target / name, array.astype(np.uint8 if array.max() < 256 else np.int32))
-            say(f"wrote {target / name}")
+        source, target = options.convert
+        for name, array in load_digits(source, download=False).arrays().items():
+            path = Path(target) / name
+            write_idx(path, array)
+            say(f"wrote {path}")
     elif options.files:
         for path in options.files:
             array = read_idx(path)

@@ -231,7 +231,8 @@ class TestDataSet(TestCase):
         for name in ("half/train/3", "flat/7"):
             (self.folder / name).mkdir(parents=True)
             root = self.folder / name.split("/")[0]
-            self.fails(lambda root=root: idx_data.load_digits(root), root, "train/CLASS")
+            self.fails(lambda root=root: idx_data.load_digits(root), root, "train/CLASS",
+                       kind=FileNotFoundError)
         self.fails(lambda: idx_data.load_digits(self.file(b"x")), "expected the folder",
                    kind=FileNotFoundError)
 
@@ -538,7 +539,8 @@ class TestTrain(ToyTestCase):
         self.assertEqual(again.accuracy, result["test_accuracy"])
         training, _ = idx_data.split(600, 0.1, 0)
         self.assertEqual((round(net.mean, 6), net.run["data"]),
-                         (round(idx_data.mean_std(digits.train_images[training])[0], 6), digits.hashes()))
+                         (round(idx_data.mean_std(digits.train_images[training])[0], 6),
+                          digits.hashes()))
         for key in ("recipe", "command", "settings", "versions", "machine", "data", "result"):
             self.assertTrue(net.run[key], key)
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["model.pt"])

