@@ -23,7 +23,7 @@ def run_script(main) -> None:
     """Run a script's main(arguments) -> exit status, and answer what goes wrong in one line: a
     wrong file or setting 2, an interruption 130. A reader that goes away (`| head`) is no error."""
     try:
-        signal.signal(signal.SIGTERM, interrupt)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         open_streams()
         status = main(sys.argv[1:])
     except (FormatError, UsageError) as error:
@@ -40,10 +40,6 @@ def run_script(main) -> None:
         say("; ".join(["interrupted", *interruption.args]), sys.stderr)
         status = 130
     sys.exit(status)
-
-
-def interrupt(*_) -> None:
-    raise KeyboardInterrupt
 
 
 def open_streams() -> None:
@@ -144,9 +140,6 @@ class Progress:
         bar = "#" * full + "." * (self.BAR - full)
         self._draw(f"{self.label} [{bar}] {done:,}{note}")
 
-    def close(self) -> None:
-        self._draw("")
-
     def _draw(self, text: str) -> None:
         if self.is_terminal:
             line = text[:self.WIDTH].ljust(self.WIDTH)  # spaces wipe out what was there before
@@ -156,4 +149,4 @@ class Progress:
         return self
 
     def __exit__(self, *_):
-        self.close()
+        self._draw("")

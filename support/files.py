@@ -28,7 +28,7 @@ def kind_of(head: bytes) -> str:
         return "a HEIC or AVIF picture"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP picture"
-    if head[:1] == b"P" and head[1:2] in (b"1", b"2", b"3", b"4", b"5", b"6"):
+    if head[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"):
         return "a Netpbm picture"
     for start, kind in SIGNATURES:
         if head.lstrip(BLANKS).startswith(start):

@@ -75,9 +75,7 @@ def read_folders(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     Raises FormatError."""
     names = {path.name for part in ("train", "test") for path in class_folders(root / part)}
     labels = class_labels(names)
-    train_images, train_labels = read_part(root / "train", labels, None)
-    test_images, test_labels = read_part(root / "test", labels, train_images.shape[1:])
-    return train_images, train_labels, test_images, test_labels
+    return *read_part(root / "train", labels), *read_part(root / "test", labels)
 
 
 def class_labels(names: set[str]) -> dict[str, int]:
@@ -87,8 +85,8 @@ def class_labels(names: set[str]) -> dict[str, int]:
     return {name: label for label, name in enumerate(sorted(names))}
 
 
-def read_part(folder: Path, labels: dict[str, int], shape) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of folder/CLASS/*; each of this shape (H, W), None: the first one's."""
+def read_part(folder: Path, labels: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of folder/CLASS/*, all of the first one's size."""
     examples = [(path, label) for name, label in labels.items() if (folder / name).is_dir()
                 for path in pictures_in(folder / name)]
     if not examples:
@@ -99,11 +97,10 @@ def read_part(folder: Path, labels: dict[str, int], shape) -> tuple[np.ndarray, 
             data = read_file(path)
             with in_file(path):
                 image = np.rint(luminance(read_picture(data))).astype(np.uint8)
-                shape = shape or image.shape
-                if image.shape != shape:
-                    raise FormatError(f"expected {shape_text(shape)} pixels as in the others, "
-                                      f"found {shape_text(image.shape)}")
-            images.append(image)
+                images.append(image)
+                if image.shape != images[0].shape:
+                    raise FormatError(f"expected {shape_text(images[0].shape)} pixels as in the "
+                                      f"others, found {shape_text(image.shape)}")
             if bar.due():
                 bar.show(len(images))
     return np.stack(images), np.array([label for _, label in examples], np.int64)

@@ -17,6 +17,9 @@ CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16),
           RGBA: (8, 16)}
 
+# Section 5.6: which chunks each of these may not follow.
+NOT_AFTER = {"PLTE": ["PLTE", "tRNS", "IDAT"], "tRNS": ["tRNS", "IDAT"]}
+
 # Section 8.1: first row, first column, row step and column step of each of the passes.
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
          (1, 0, 2, 1)]
@@ -31,12 +34,12 @@ def read_png(data: bytes) -> np.ndarray:
     Returns (H, W, 4) uint8 RGBA, not premultiplied. 16-bit samples keep their high byte; gamma and
     colour profiles are not applied. Raises FormatError, which names the chunk, for a broken file.
     """
-    png = _gather(data)
+    png, packed = _gather(data)
     channels = CHANNELS[png.colour]
     bytes_per_pixel = max(1, channels * png.depth // 8)  # rounded up to one: section 9.2
     passes = _passes(png)
     expected = sum(rows * (1 + length) for _, rows, _, length in passes)
-    scanlines = np.frombuffer(_inflate(png.packed, expected), np.uint8)
+    scanlines = np.frombuffer(_inflate(packed, expected), np.uint8)
 
     sample_type = np.uint16 if png.depth == 16 else np.uint8
     samples = np.empty((png.height, png.width, channels), sample_type)
@@ -63,7 +66,6 @@ class Png:
     interlaced: bool
     palette: np.ndarray | None = None  # PLTE: (colours, 3) uint8
     transparent: bytes | None = None  # tRNS
-    packed: bytearray | None = None  # all the IDAT, one after the other
 
 
 def _chunks(data: bytes):
@@ -92,12 +94,18 @@ def _chunks(data: bytes):
         position = end + 4
 
 
-def _gather(data: bytes) -> Png:
-    """Go through the chunks, check their order (section 5.6), and keep what matters of them."""
+def _gather(data: bytes) -> tuple[Png, bytearray]:
+    """Go through the chunks, check their order (section 5.6), and keep what matters of them: what
+    the small ones say, and the bytes of all IDAT."""
     png = previous = None
+    packed = bytearray()
+    seen = set()
     for name, body in _chunks(data):
         if (name == "IHDR") != (png is None):
             raise FormatError(f"{name}: expected IHDR as the first chunk and only there")
+        for other in NOT_AFTER.get(name, []):
+            if other in seen:
+                raise FormatError(f"{name}: expected none after {other}, found one")
         if name == "IHDR":
             png = _read_header(body)
         elif name == "PLTE":
@@ -106,23 +114,20 @@ def _gather(data: bytes) -> Png:
             _check_transparent(body, png)
             png.transparent = body
         elif name == "IDAT":
-            if png.packed is None:
-                png.packed = bytearray()
-            elif previous != "IDAT":
+            if name in seen and previous != name:
                 raise FormatError(f"IDAT: expected all of them in a row, found {previous} between")
-            png.packed += body
+            packed += body
         elif name == "IEND":
             if body:  # section 11.2.4
                 raise FormatError(f"IEND: expected no bytes in it, found {len(body)}")
         elif name[0].isupper():  # section 5.4: what it holds cannot be left out
             raise FormatError(f"{name}: expected IHDR, PLTE, IDAT or IEND, "
                               "found a critical chunk that the specification does not know")
+        seen.add(name)
         previous = name
     if png.colour == PALETTE and png.palette is None:  # section 11.2.2
         raise FormatError("PLTE: expected a palette for colour type 3, found none")
-    if not png.packed:
-        raise FormatError("IDAT: expected the picture's data, found none")
-    return png
+    return png, packed
 
 
 def _read_header(body: bytes) -> Png:
@@ -144,17 +149,13 @@ def _read_header(body: bytes) -> Png:
 
 def check_size(width: int, height: int, where: str) -> None:
     """Refuse a picture with no pixels, or with so many that memory would not hold them."""
-    if not width or not height:
-        raise FormatError(f"{where}: expected at least one pixel, found {width} × {height}")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise FormatError(f"{where}: expected at most {MAX_PIXELS // 10**6} megapixels and "
-                          f"{MAX_SIDE:,} a side, found {width} × {height}; make it smaller")
+    if not 0 < width * height <= MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise FormatError(f"{where}: expected one pixel to {MAX_PIXELS // 10**6} megapixels, and "
+                          f"at most {MAX_SIDE:,} a side, found {width} × {height}")
 
 
 def _read_palette(body: bytes, png: Png) -> np.ndarray:
-    """Section 11.2.2; the order is that of section 5.6."""
-    if png.palette is not None or png.transparent is not None or png.packed is not None:
-        raise FormatError("PLTE: expected one palette, before tRNS and IDAT")
+    """Section 11.2.2."""
     if png.colour in (GREY, GREY_ALPHA):
         raise FormatError("PLTE: expected none in a grey picture, found one")
     most = 2**png.depth if png.colour == PALETTE else 256
@@ -166,16 +167,17 @@ def _read_palette(body: bytes, png: Png) -> np.ndarray:
 
 def _check_transparent(body: bytes, png: Png) -> None:
     """Section 11.3.1.1: one grey, one colour, or an alpha for each of the first colours."""
-    colour = png.colour
-    no_palette = colour == PALETTE and png.palette is None
-    if png.transparent is not None or png.packed is not None or no_palette:
-        raise FormatError("tRNS: expected once, after PLTE and before IDAT")
-    if colour in (GREY_ALPHA, RGBA):
-        raise FormatError(f"tRNS: expected none for colour type {colour}, found one")
-    if colour == PALETTE and not 1 <= len(body) <= len(png.palette):
-        raise FormatError(f"tRNS: expected 1 to {len(png.palette)} bytes, found {len(body)}")
-    if colour != PALETTE and len(body) != 2 * CHANNELS[colour]:
-        raise FormatError(f"tRNS: expected {2 * CHANNELS[colour]} bytes, found {len(body)}")
+    if png.colour in (GREY_ALPHA, RGBA):
+        raise FormatError(f"tRNS: expected none for colour type {png.colour}, found one")
+    if png.colour == PALETTE:
+        if png.palette is None:
+            raise FormatError("tRNS: expected PLTE before it, found none")
+        least, most = 1, len(png.palette)
+    else:
+        least = most = 2 * CHANNELS[png.colour]  # 16 bits a sample, whatever the depth is
+    if not least <= len(body) <= most:
+        raise FormatError(f"tRNS: expected at least {least} and at most {most} bytes, "
+                          f"found {len(body)}")
 
 
 # --- From IDAT to samples -------------------------------------------------------------------------
@@ -203,13 +205,11 @@ def _inflate(packed: bytearray, expected: int) -> bytes:
         data = stream.decompress(packed, expected + 1)
     except zlib.error as error:
         raise FormatError(f"IDAT: expected a zlib stream, found a broken one ({error})") from None
-    wanted = f"IDAT: expected a whole zlib stream of {expected:,} bytes"
+    wanted = f"IDAT: expected a zlib stream of {expected:,} bytes and its end"
     if len(data) > expected or stream.unused_data:
         raise FormatError(f"{wanted}, found more")
-    if not stream.eof:
-        raise FormatError(f"{wanted}, found {len(data):,} and no end of it")
-    if len(data) < expected:
-        raise FormatError(f"{wanted}, found {len(data):,}")
+    if len(data) < expected or not stream.eof:
+        raise FormatError(f"{wanted}, found {len(data):,} bytes")
     return data
 
 

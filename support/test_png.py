@@ -146,7 +146,7 @@ class TestBrokenPng(TestCase):
         for data, *words in [
                 (b"GIF89a", "signature", "GIF"), (file(ihdr, idat), "IDAT", "end of the file"),
                 (file(ihdr, idat, iend)[:-1], "IDAT"), (file(idat, iend), "IDAT", "IHDR"),
-                (file(ihdr, ihdr, idat, iend), "IHDR"), (file(ihdr, iend), "IDAT", "none"),
+                (file(ihdr, ihdr, idat, iend), "IHDR"), (file(ihdr, iend), "IDAT", "found 0"),
                 (file(ihdr, idat[:-1] + b"!", iend), "IDAT", "CRC"),
                 (file(ihdr, idat, chunk(b"tEXt"), idat, iend), "IDAT", "in a row"),
                 (file(ihdr, chunk(b"ABCD"), idat, iend), "ABCD", "critical"),
@@ -182,8 +182,8 @@ class TestBrokenPng(TestCase):
         two = chunk(b"PLTE", b"abcdef")
         for chunks, word in [((two, idat, self.IEND), "PLTE has 2"),
                              ((chunk(b"PLTE", b"ab"), idat), "PLTE"),
-                             ((two, two, idat), "PLTE"),
-                             ((chunk(b"IDAT"), two, idat), "before"),
+                             ((two, two, idat), "after PLTE"),
+                             ((chunk(b"IDAT"), two, idat), "after IDAT"),
                              ((two, chunk(b"IDAT"), chunk(b"aaAa"), idat), "in a row"),
                              ((chunk(b"tRNS", b"a"), two), "tRNS"),
                              ((two, chunk(b"tRNS", b"abc"), idat), "tRNS")]:
