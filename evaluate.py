@@ -38,11 +38,11 @@ DISPUTED = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 678
 
 def predict(net: model.Network, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
     """Log-probabilities (N, classes), float32, of (N, H, W) uint8 images on the net's device."""
-    training = net.training
+    was_training = net.training
     net.eval()  # dropout is off, and batch normalisation uses what it learned in training
     with torch.inference_mode():
         logits = [net(standardise(batch, net.mean, net.std)) for batch in images.split(batch_size)]
-    net.train(training)
+    net.train(was_training)
     return F.log_softmax(torch.cat(logits).float(), dim=1)
 
 
@@ -53,7 +53,8 @@ def mean_probabilities(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def shifted(images: torch.Tensor, down: int, across: int) -> torch.Tensor:
-    """(N, H, W) images moved by whole pixels; black comes in. A negative padding cuts off."""
+    """(N, H, W) images moved by whole pixels; black comes in."""
+    # Padding on the left, right, top and bottom; where it is negative, pixels are cut off.
     return F.pad(images, (across, -across, down, -down))
 
 
@@ -154,13 +155,14 @@ def best_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> f
     """The number that logits (N, classes) are to be divided by so that they fit labels (N,) best
     (temperature scaling: Guo et al., "On calibration of modern neural networks", 2017).
     Log-probabilities may stand for logits: they differ by the same number for all classes."""
-    temperatures = torch.linspace(0.3, 2, 171, device=labels.device)
+    temperatures = torch.linspace(0.3, 2, 171, device=labels.device)  # 0.30, 0.31, ..., 2.00
     losses = torch.stack([F.cross_entropy(log_probabilities / t, labels) for t in temperatures])
     return temperatures[losses.argmin()].item()
 
 
 def class_scores(confusion: torch.Tensor) -> torch.Tensor:
-    """Precision, recall and F1 (classes, 3) of each class; 0 where nothing can be divided."""
+    """Precision, recall and F1 (classes, 3) of each class. Precision is 0 for one that was never
+    predicted, recall for one that never occurs."""
     correct = confusion.diagonal().double()
     predicted = confusion.sum(0)  # how often each class was the answer
     true = confusion.sum(1)  # how often it was the label
@@ -188,10 +190,11 @@ def figure_table(names: list[str], nets: list[model.Network],
     """A row for each model and, of several, one for the mean of their probabilities."""
     labels = [f"{printable(name)} ({net.name})" for name, net in zip(names, nets)]
     sizes = [model.parameters(net) for net in nets]
-    labels.append("their mean")
-    sizes.append(sum(sizes))
+    if len(nets) > 1:
+        labels.append("their mean")
+        sizes.append(sum(sizes))
     rows = [["model", "parameters", "errors", "accuracy", "loss", "ECE"]]
-    for label, size, result in zip(labels, sizes, results):  # of one model, there is no mean
+    for label, size, result in zip(labels, sizes, results):
         rows.append([label, f"{size:,}", f"{result.errors:,}",
                      f"{result.accuracy:.2%} ± {result.half_interval:.2%}", f"{result.loss:.4f}",
                      f"{result.calibration_error:.2%}"])
@@ -208,7 +211,7 @@ def score_table(confusion: torch.Tensor) -> list[list[str]]:
 
 
 def mistake_table(result: Result, disputed: set[int]) -> list[list[str]]:
-    """The ten worst mistakes; a star marks a label that reviewers judge wrong."""
+    """The ten worst mistakes; a star marks a label that reviewers judge wrong (`disputed`)."""
     rows = [["image", "predicted", "true", "probability"]]
     for answer in result.answers(result.mistakes[:10]):
         star = "*" if answer.number in disputed else ""
@@ -249,10 +252,11 @@ PICTURES = ("curves", "confusion", "filters", "samples", "mistakes", "activation
 
 def draw(net: model.Network, result: Result, images: torch.Tensor,
          disputed: set[int]) -> dict[str, str]:
-    """The pictures by name, each as SVG, or a sentence that says why it cannot be drawn; `images`
-    are those of the result."""
+    """The pictures by name, each as SVG, or a sentence that says why it cannot be drawn. `images`
+    are those of the result; `disputed`: the numbers of those whose labels reviewers judge wrong."""
     stages = report.stages(net, standardise(images[:1], net.mean, net.std))
-    first = Result(predict(net, images[:1]), result.labels[:1])  # of this net, not of an ensemble
+    own = Result(predict(net, images[:1]), result.labels[:1])  # of this net, not of an ensemble
+    first_answer = own.answers([0])[0]
     wrong = result.mistakes
     return {
         "curves": report.curves(net.name, net.history, net.run),
@@ -260,7 +264,7 @@ def draw(net: model.Network, result: Result, images: torch.Tensor,
         "filters": report.filters(net),
         "samples": report.samples(net.run.get("samples")),
         "mistakes": report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed),
-        "activations": report.activations(images[0], stages, *first.answers([0]))}
+        "activations": report.activations(images[0], stages, first_answer)}
 
 
 def report_page(nets: list[model.Network], result: Result, figures: list[list[str]],
@@ -272,7 +276,7 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
     title = f"{who}: {result.accuracy:.2%} of the {split_name} images right"
     lead = (f"{result.errors:,} of {len(result.labels):,} images are misread. After ±: 95% "
             "interval. ECE: expected calibration error.")
-    upright = [list(column) for column in zip(*figures)]  # a model a column: narrow enough
+    upright = [list(column) for column in zip(*figures)]  # one column for each model: narrower
     tables = {"Figures": upright, "Each class": score_table(result.confusion)}
     return report.page(title, lead, pictures, tables, model.summary(nets[0]), nets[0].run)
 
@@ -280,7 +284,8 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
 # --- Which images ---------------------------------------------------------------------------------
 
 def learned_from(run: dict) -> tuple[float | None, int | None]:
-    """What decides which images a model saw: fraction held out and seed, None where unknown."""
+    """What decides which images a model learned from: the fraction that was held out, and the seed
+    of the split; None where the checkpoint does not say."""
     settings = run.get("settings", {})
     return settings.get("val_fraction"), settings.get("seed")
 
@@ -300,7 +305,8 @@ def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torc
 
 
 def check_fit(digits: Digits, folder: str, classes: int = 1000) -> None:
-    """Raise UsageError if the data set is not of the size or the classes that the networks take."""
+    """Raise UsageError if the images have not the size that the networks take, or the data set more
+    than `classes` classes."""
     size = tuple(digits.train_images.shape[1:])
     if size != (model.SIZE, model.SIZE):
         raise UsageError(f"the networks take images of {model.SIZE} × {model.SIZE} pixels, those "

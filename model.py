@@ -40,7 +40,7 @@ class Network(nn.Sequential):
             self.add_module(f"{kind}{count[kind]}", layer)
         self.name = name
         self.classes = classes
-        self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading set the real ones
+        self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading put theirs here
         self.history: list[dict] = []  # a row for each epoch, as `train.epochs` makes it
         self.run: dict = {}  # recipe, settings, versions, command, data: whatever made the weights
 
@@ -89,9 +89,8 @@ def lenet(classes: int) -> list[nn.Module]:
 
 def block(channels: int, wider: int, kernel: int = 3, stride: int = 1, padding: int = 0,
           pool: bool = False) -> list[nn.Module]:
-    """Convolution, batch normalisation (Ioffe and Szegedy, 2015), ReLU. Pooling comes before the
-    normalisation: the maximum and the ReLU may change places, and three quarters of the work on
-    normalising is saved."""
+    """Convolution, batch normalisation (Ioffe and Szegedy, 2015), ReLU. Pooling, if there is any,
+    comes right after the convolution: the layers after it then have a quarter of the work."""
     layers = [nn.Conv2d(channels, wider, kernel, stride, padding, bias=False)]
     if pool:
         layers.append(nn.MaxPool2d(2))
@@ -101,7 +100,7 @@ def block(channels: int, wider: int, kernel: int = 3, stride: int = 1, padding: 
 
 
 def separable(channels: int, wider: int, padding: int = 0, pool: bool = False) -> list[nn.Module]:
-    """The same with some eight times fewer weights: a 3×3 convolution of each channel by itself,
+    """A block with six to eight times fewer weights: a 3×3 convolution of each channel by itself,
     then a 1×1 convolution that mixes the channels (Howard et al., "MobileNets", 2017)."""
     each_by_itself = nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False)
     return [each_by_itself, *block(channels, wider, kernel=1, pool=pool)]
@@ -139,7 +138,7 @@ def tiny2k(classes: int) -> list[nn.Module]:
 
 
 def quick(classes: int) -> list[nn.Module]:
-    # The stride does the work of the first pooling, on a quarter of the pixels.
+    # A stride of 2 in place of the first pooling: three quarters of the outputs are not computed.
     return [*block(1, 16, kernel=5, stride=2), *block(16, 32, pool=True), nn.Flatten(),
             nn.Linear(800, 128, bias=False), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, classes)]
 
@@ -176,7 +175,7 @@ class Layer:
     module: nn.Module
     shape: tuple[int, ...]  # of the output: (channels, height, width) or (features,)
     parameters: int
-    multiply_adds: int  # a parameter used once; a normalisation counts one for each element
+    multiply_adds: int  # each use of a parameter; for a normalisation, each element of its output
 
 
 def parameters(net: nn.Module) -> int:
@@ -186,7 +185,7 @@ def parameters(net: nn.Module) -> int:
 def trace(net: Network) -> list[Layer]:
     """The layers of a network, seen by running one blank image through."""
     layers = []
-    training = net.training
+    was_training = net.training
     net.eval()
     x = torch.zeros(1, 1, SIZE, SIZE, device=next(net.parameters()).device)
     with torch.inference_mode():
@@ -195,27 +194,24 @@ def trace(net: Network) -> list[Layer]:
             count = parameters(module)
             if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
                 work = x.numel()
-            else:  # each weight is used once at each place of the output
+            else:  # each parameter is used once at each place: height × width of them, or one
                 work = count * math.prod(x.shape[2:])
             layers.append(Layer(name, module, tuple(x.shape[1:]), count, work))
-    net.train(training)
+    net.train(was_training)
     return layers
-
-
-def multiply_adds(net: Network) -> int:
-    return sum(layer.multiply_adds for layer in trace(net))
 
 
 def summary(net: Network) -> str:
     """The layer table: output shape, parameters and multiply-adds of each layer, and the totals."""
     lines = [net.name, f"{'layer':<22}{'output':>14}{'parameters':>13}{'multiply-adds':>16}"]
-    for layer in trace(net):
+    layers = trace(net)
+    for layer in layers:
         shape = " × ".join(map(str, layer.shape))
         lines.append(f"{layer.name:<22}{shape:>14}{layer.parameters:>13,}"
                      f"{layer.multiply_adds:>16,}")
-    total = multiply_adds(net)
+    total = sum(layer.multiply_adds for layer in layers)
     lines.append(f"{'total':<22}{'':>14}{parameters(net):>13,}{total:>16,}")
-    lines.append(f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M")
+    lines.append(f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M")  # the usual batch
     return "\n".join(lines)
 
 
