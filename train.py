@@ -12,12 +12,12 @@ From another program or a notebook: `net = train(RECIPES["quick"], load_digits()
 import argparse
 import json
 import math
+import statistics
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from statistics import mean, stdev
 
 import model
 from evaluate import best_temperature, check_fit, evaluate
@@ -38,7 +38,7 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True)
 class Augment:
-    """Ranges of the random changes that each training image goes through; 0 is none."""
+    """Ranges of the random changes that each training image goes through; 0 is no change."""
     degrees: float = 0  # rotation, ± degrees
     shift: float = 0  # translation, ± pixels, in x and in y
     scale: float = 0  # size, ± a fraction
@@ -64,7 +64,7 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     val_fraction: float = 0.1  # of the training images, held out to choose the epoch
     best_by: str = "accuracy"  # what makes an epoch the best on those: accuracy or loss
-    forms: int = 0  # digits drawn of each of FORMS, added to MNIST's training images
+    forms: int = 0  # images to add of each form that support/strong_augmentation.py can draw
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
     def __post_init__(self):
@@ -83,7 +83,7 @@ class Recipe:
 SCHEDULES = ("constant", "step", "one-cycle")
 # The affine ranges in which a digit stays one that somebody might have written.
 AFFINE = Augment(degrees=10, shift=2, scale=0.1, shear=0.1)
-# The loss chooses the epoch: on 3,000 images the accuracy of the last few differs by chance only.
+# The loss chooses the epoch: on 3,000 images the last epochs' accuracies differ by chance only.
 OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_decay=1e-4,
              val_fraction=0.05, best_by="loss", augment=AFFINE)
 
@@ -135,7 +135,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of training step `step` (from 0), with `steps` steps in an epoch."""
     if recipe.schedule == "step":
         return step_lr(recipe.lr, step // steps, recipe.step_size, recipe.gamma)
-    if recipe.schedule == "one-cycle":
+    if recipe.schedule == "one-cycle":  # + 1: neither the first rate nor the last is 0
         return one_cycle(recipe.lr, (step + 1) / (recipe.epochs * steps + 1))
     return recipe.lr
 
@@ -150,7 +150,8 @@ class EarlyStopping:
     waited: int = 0
 
     def better(self, score: tuple[float, float]) -> bool:
-        """Whether this epoch is the best so far: the higher score, the second one at a tie."""
+        """Whether this epoch's score is the best so far; if so, it is remembered as the best. The
+        first number decides, at a tie the second."""
         if self.best is None or score > self.best:
             self.best = score
             self.waited = 0
@@ -183,8 +184,7 @@ class Run:
 
 
 def train_epoch(run: Run) -> tuple[float, float]:
-    """Train for one epoch; returns the mean loss and the accuracy over it. Raises UsageError for a
-    loss that isn't finite.
+    """Train for one epoch; returns its mean loss and accuracy. Raises UsageError as check_finite does.
 
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
     ten times a second for the progress bar."""
@@ -221,8 +221,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
 
 
 def check_finite(losses: torch.Tensor, run: Run) -> None:
-    """Raise UsageError if a loss is no longer a number: nothing that is learned after it is of any
-    use."""
+    """Raise UsageError if a loss is infinite or NaN: from then on nothing can be learned."""
     bad = losses[~losses.isfinite()]
     if len(bad):
         raise UsageError(f"the loss became {bad[0].item()} in epoch {len(run.net.history) + 1}; "
@@ -244,13 +243,12 @@ def validate(run: Run) -> tuple[float, float]:
 
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto") -> model.Network:
-    """Train a network and return it as it was in its best epoch, by the images held out for
-    validation; the rows of its epochs are its .history. It writes nothing, prints nothing but a
-    progress bar on a terminal, and never looks at the test images. Raises UsageError for settings
-    that can't work."""
+    """Train a network and return it as it was in its best epoch, by the validation images; the rows
+    of its epochs are its .history. It writes nothing, prints nothing but a progress bar on a
+    terminal, and never looks at the test images. Raises UsageError for settings that can't work."""
     run = start(recipe, digits, seed, device, precision)
     for _ in epochs(run):
-        pass  # here the command line prints a row, and writes a checkpoint
+        pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
     return finish(run)
 
 
@@ -273,7 +271,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     net = model.build(recipe.model, digits.classes).to(device)
     net.mean, net.std = mean, std
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
-                                  weight_decay=recipe.weight_decay)  # without it, AdamW is Adam
+                                  weight_decay=recipe.weight_decay)  # 0: the same as Adam
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
                digits.train_labels[validation].to(device), net, optimiser, generator, precision,
                EarlyStopping(recipe.patience))
@@ -327,7 +325,7 @@ def random_affine(count: int, ranges: Augment, generator: torch.Generator) -> to
     zoom = 1 / (1 + u[:, 1] * ranges.scale)
     shear = u[:, 2] * ranges.shear
     # Reading 22 of 28 pixels is the crop and its resizing in one step.
-    cropped = u[:, 5] < 2 * ranges.crop - 1
+    cropped = u[:, 5] < 2 * ranges.crop - 1  # with probability `crop`
     zoom = torch.where(cropped, zoom * (22 / model.SIZE), zoom)
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
     # The rotation, times [[1, shear], [0, 1]], times the zoom; then the shift.
@@ -408,8 +406,7 @@ def make_parser() -> Parser:
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--out", default="model.pt", metavar="FILE",
                         help="checkpoint to write; with --seeds, the seed is added to its name")
-    parser.add_argument("--resume", action="store_true",
-                        help="go on with the run that was interrupted")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--json", action="store_true",
                         help="print one JSON object for each seed to standard output")
     return parser
@@ -465,7 +462,7 @@ def main(arguments: list[str]) -> int:
     count = model.parameters(model.build(recipe.model, digits.classes))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
-    results = []
+    accuracies = []
     for seed in range(options.seed, options.seed + options.seeds):
         out = Path(options.out)
         if options.seeds > 1:
@@ -483,7 +480,7 @@ def main(arguments: list[str]) -> int:
                 f"{TABLE_HEAD}", log)
             with explained(run, out):
                 result = train_to_file(run, digits, out, log)
-        results.append(result)
+        accuracies.append(result["test_accuracy"])
         say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
             f"accuracy {result['val_accuracy']:.2%}, saved in {out}\n"
             f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
@@ -493,10 +490,9 @@ def main(arguments: list[str]) -> int:
                             "seed": seed, **result, "checkpoint": str(out),
                             "total_seconds": time.perf_counter() - started}))
         started = time.perf_counter()
-    if len(results) > 1:
-        accuracy = [result["test_accuracy"] for result in results]
-        spread = f"{mean(accuracy):.2%} ± {stdev(accuracy):.2%}"
-        say(f"{len(results)} seeds: test accuracy {spread}", log)
+    if options.seeds > 1:
+        say(f"{options.seeds} seeds: test accuracy {statistics.mean(accuracies):.2%} ± "
+            f"{statistics.stdev(accuracies):.2%}", log)
     return 0
 
 
