@@ -17,7 +17,8 @@ from pathlib import Path
 from support.command_line import Parser, add_data_arguments, run_script, say
 from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
-from support.files import DEFLATE_LIMIT, kind_of, open_file, sha256, write_whole
+from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, sha256,
+                           write_whole)
 from support.pictures import class_folders, has_folders, read_folders
 
 import numpy as np
@@ -175,7 +176,7 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
     root = Path(root)
     if root.is_file():
         raise FileNotFoundError(f"{root}: expected the folder of a data set, found a file")
-    found = find_files(root)
+    found = find_files(root, FILES)
     if not found and has_folders(root):
         train_images, train_labels, test_images, test_labels = read_folders(root)
     else:
@@ -194,27 +195,6 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
         raise FormatError(f"{root}: expected 2 to 1000 classes, "
                           f"found labels up to {digits.classes - 1}")
     return digits
-
-
-def find_files(root: Path) -> dict[str, Path]:
-    """Where the four files lie: in `root`, in root/MNIST/raw (torchvision's layout), or in
-    root/train and root/test; raw or .gz, -idx or .idx. Returns name: path, for the first layout
-    that has all four, else for the first that has any."""
-    layouts = [(root, root), (root / "MNIST/raw", root / "MNIST/raw"),
-               (root / "train", root / "test")]
-    incomplete = {}
-    for train_folder, test_folder in layouts:
-        found = {}
-        for name in FILES:
-            folder = train_folder if name.startswith("train") else test_folder
-            dotted = name.replace("-idx", ".idx")
-            for spelling in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
-                if name not in found and (folder / spelling).is_file():
-                    found[name] = folder / spelling
-        if len(found) == len(FILES):
-            return found
-        incomplete = incomplete or found
-    return incomplete
 
 
 def _download_missing(root: Path, found: dict, allowed: bool, mirror) -> dict[str, Path]:

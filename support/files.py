@@ -36,6 +36,23 @@ def kind_of(head: bytes) -> str:
     return f"a file that begins with {head[:4].hex(' ')}"
 
 
+def find_files(root: Path, names) -> dict[str, Path]:
+    """Where a data set's IDX files of these names lie: in `root`, in root/MNIST/raw (torchvision's
+    layout), or in root/train and root/test; raw or .gz, -idx or .idx. Returns name: path, for the
+    layout that has most of them."""
+    layouts = []
+    for train_folder, test_folder in [(".", "."), ("MNIST/raw", "MNIST/raw"), ("train", "test")]:
+        found = {}
+        for name in names:
+            folder = root / (train_folder if name.startswith("train") else test_folder)
+            dotted = name.replace("-idx", ".idx")
+            for spelling in (name, f"{name}.gz", dotted, f"{dotted}.gz"):
+                if (folder / spelling).is_file():
+                    found.setdefault(name, folder / spelling)
+        layouts.append(found)
+    return max(layouts, key=len)  # the first of equals
+
+
 def write_whole(path, write) -> None:
     """Write a file so that it is there whole or not at all: `write(file)` fills a temporary file
     beside it, which is flushed to the disk and then renamed. Raises OSError with the file's name,

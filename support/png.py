@@ -64,8 +64,8 @@ class Png:
     depth: int  # bits a sample
     colour: int
     interlaced: bool
-    palette: np.ndarray | None = None  # PLTE: (colours, 3) uint8
-    transparent: bytes | None = None  # tRNS
+    palette: np.ndarray | None = None  # PLTE, its alpha from tRNS: (colours, 4) uint8
+    transparent: np.ndarray | None = None  # tRNS of the others: the samples that are transparent
 
 
 def _chunks(data: bytes):
@@ -111,8 +111,7 @@ def _gather(data: bytes) -> tuple[Png, bytearray]:
         elif name == "PLTE":
             png.palette = _read_palette(body, png)
         elif name == "tRNS":
-            _check_transparent(body, png)
-            png.transparent = body
+            _read_transparent(body, png)
         elif name == "IDAT":
             if name in seen and previous != name:
                 raise FormatError(f"IDAT: expected all of them in a row, found {previous} between")
@@ -135,11 +134,9 @@ def _read_header(body: bytes) -> Png:
     if len(body) != 13:
         raise FormatError(f"IHDR: expected 13 bytes, found {len(body)}")
     width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", body)
-    if colour not in DEPTHS:
-        raise FormatError(f"IHDR: expected colour type 0, 2, 3, 4 or 6, found type {colour}")
-    if depth not in DEPTHS[colour]:
-        raise FormatError(f"IHDR: expected a bit depth of colour type {colour}, one of "
-                          f"{DEPTHS[colour]}, found a depth of {depth}")
+    if depth not in DEPTHS.get(colour, ()):
+        raise FormatError("IHDR: expected colour type 0, 2, 3, 4 or 6 and a bit depth that it has, "
+                          f"found type {colour} with a depth of {depth}")
     if methods not in ([0, 0, 0], [0, 0, 1]):
         raise FormatError("IHDR: expected compression 0, filter 0 and interlace 0 or 1, "
                           f"found {methods}")
@@ -162,22 +159,24 @@ def _read_palette(body: bytes, png: Png) -> np.ndarray:
     if len(body) % 3 or not 1 <= len(body) // 3 <= most:
         raise FormatError(f"PLTE: expected 1 to {most} colours of three bytes, "
                           f"found {len(body)} bytes")
-    return np.frombuffer(body, np.uint8).reshape(-1, 3)
+    palette = np.full((len(body) // 3, 4), 255, np.uint8)
+    palette[:, :3] = np.frombuffer(body, np.uint8).reshape(-1, 3)
+    return palette
 
 
-def _check_transparent(body: bytes, png: Png) -> None:
-    """Section 11.3.1.1: one grey, one colour, or an alpha for each of the first colours."""
+def _read_transparent(body: bytes, png: Png) -> None:
+    """Section 11.3.1.1: an alpha for each of the palette's first colours, or one grey or colour."""
     if png.colour in (GREY_ALPHA, RGBA):
         raise FormatError(f"tRNS: expected none for colour type {png.colour}, found one")
     if png.colour == PALETTE:
-        if png.palette is None:
-            raise FormatError("tRNS: expected PLTE before it, found none")
-        least, most = 1, len(png.palette)
+        if png.palette is None or not 1 <= len(body) <= len(png.palette):
+            raise FormatError("tRNS: expected a byte for each of the first colours of PLTE, "
+                              f"found {len(body)} bytes")
+        png.palette[: len(body), 3] = np.frombuffer(body, np.uint8)
     else:
-        least = most = 2 * CHANNELS[png.colour]  # 16 bits a sample, whatever the depth is
-    if not least <= len(body) <= most:
-        raise FormatError(f"tRNS: expected at least {least} and at most {most} bytes, "
-                          f"found {len(body)}")
+        if len(body) != 2 * CHANNELS[png.colour]:
+            raise FormatError(f"tRNS: expected {2 * CHANNELS[png.colour]} bytes, found {len(body)}")
+        png.transparent = np.frombuffer(body, ">u2")
 
 
 # --- From IDAT to samples -------------------------------------------------------------------------
@@ -273,11 +272,13 @@ def _to_rgba(samples: np.ndarray, png: Png) -> np.ndarray:
     """Samples (H, W, channels) become (H, W, 4) uint8."""
     depth, colour = png.depth, png.colour
     if colour == PALETTE:
-        return _look_up(samples[..., 0], png)
+        if samples.max() >= len(png.palette):  # section 11.2.2
+            raise FormatError(f"IDAT: expected one of the {len(png.palette)} colours of PLTE, "
+                              f"counted from 0, found {samples.max()}")
+        return png.palette[samples[..., 0]]
     rgba = np.full(samples.shape[:2] + (4,), 255, np.uint8)
-    if png.transparent:  # section 11.3.1.1: compared before 16 bits become 8
-        see_through = np.frombuffer(png.transparent, ">u2") & (2**depth - 1)
-        rgba[(samples == see_through).all(-1), 3] = 0
+    if png.transparent is not None:  # section 11.3.1.1: compared before 16 bits become 8
+        rgba[(samples == png.transparent & (2**depth - 1)).all(-1), 3] = 0
     if depth == 16:
         samples = (samples >> 8).astype(np.uint8)
     elif depth < 8:
@@ -289,18 +290,6 @@ def _to_rgba(samples: np.ndarray, png: Png) -> np.ndarray:
     else:
         rgba[..., :3] = samples[..., :3]
     return rgba
-
-
-def _look_up(indices: np.ndarray, png: Png) -> np.ndarray:
-    """Indices (H, W) into PLTE, whose alpha is in tRNS (sections 11.2.2 and 11.3.1.1)."""
-    colours = np.full((len(png.palette), 4), 255, np.uint8)
-    colours[:, :3] = png.palette
-    if png.transparent:
-        colours[: len(png.transparent), 3] = np.frombuffer(png.transparent, np.uint8)
-    if indices.max() >= len(colours):
-        raise FormatError(f"IDAT: expected colours from 0 to {len(colours) - 1}, as PLTE has "
-                          f"{len(colours)}, found {indices.max()}")
-    return colours[indices]
 
 
 # --- Writing --------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ class TestBrokenPng(TestCase):
     def test_palette(self):
         ihdr, idat = header(2, 2, 8, PALETTE, 0, 0, 0), self.IDAT
         two = chunk(b"PLTE", b"abcdef")
-        for chunks, word in [((two, idat, self.IEND), "PLTE has 2"),
+        for chunks, word in [((two, idat, self.IEND), "2 colours of PLTE"),
                              ((chunk(b"PLTE", b"ab"), idat), "PLTE"),
                              ((two, two, idat), "after PLTE"),
                              ((chunk(b"IDAT"), two, idat), "after IDAT"),

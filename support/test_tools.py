@@ -16,6 +16,7 @@ import evaluate
 import idx_data
 import model
 from support.errors import FormatError
+from support.files import find_files
 
 import numpy as np
 import torch
@@ -176,7 +177,7 @@ class ToyTestCase(TestCase):
 def data_folder() -> Path | None:
     """Where the real MNIST lies: in data/, or wherever the environment variable MNIST_DATA says."""
     for root in filter(None, (os.environ.get("MNIST_DATA"), HERE / "data")):
-        if len(idx_data.find_files(Path(root))) == 4:
+        if len(find_files(Path(root), idx_data.FILES)) == 4:
             return Path(root)
     return None
 
