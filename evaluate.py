@@ -25,7 +25,7 @@ from support.errors import UsageError
 from support.machine import pick_device, set_threads
 from support.report import aligned
 
-import torch
+import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
 
 SPLITS = ("test", "val", "train")

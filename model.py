@@ -16,7 +16,7 @@ from support.checkpoint import (check_content, fill, plain_names, read_torch, sa
 from support.command_line import Parser, choose, run_script, say
 from support.errors import FormatError, UsageError, in_file
 
-import torch
+import torch  # after support/__init__.py, which says why
 from torch import nn
 
 SIZE = 28  # pixels a side
@@ -211,7 +211,7 @@ def summary(net: Network) -> str:
                      f"{layer.multiply_adds:>16,}")
     total = sum(layer.multiply_adds for layer in layers)
     lines.append(f"{'total':<22}{'':>14}{parameters(net):>13,}{total:>16,}")
-    lines.append(f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M")  # the usual batch
+    lines.append(f"multiply-adds for 64 images: {64 * total / 1e6:.2f} M")  # a recipe's usual batch
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ from support.files import check_writable
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
 from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
-import torch
+import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
 
 
@@ -184,7 +184,7 @@ class Run:
 
 
 def train_epoch(run: Run) -> tuple[float, float]:
-    """Train for one epoch; returns its mean loss and accuracy. Raises UsageError as check_finite does.
+    """Train for one epoch; returns its mean loss and accuracy. Raises what check_finite does.
 
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
     ten times a second for the progress bar."""

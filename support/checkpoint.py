@@ -190,12 +190,12 @@ def sample_images(run, augment) -> torch.Tensor:
         found = run.images[(run.labels == label).nonzero()[:1, 0]]  # (1, H, W), or none
         firsts.append(found if len(found) else torch.zeros_like(run.images[:1]))
     plain = torch.cat(firsts)
-    versions = [plain]
+    shown = [plain]
     for _ in range(3):
         changed = augment(plain, run.recipe.augment, generator)
         if changed is not plain:
-            versions.append(changed.round().byte())
-    return torch.stack(versions, 1).cpu()
+            shown.append(changed.round().byte())
+    return torch.stack(shown, 1).cpu()
 
 
 def check_same_run(made: dict, wanted: dict) -> None:
@@ -214,9 +214,9 @@ def check_same_run(made: dict, wanted: dict) -> None:
 
 
 def finished(made: dict, wanted: dict, out: Path) -> dict | None:
-    """For --resume: the result of the run `made`, whose model lies in `out`, if it is the one that
-    is wanted and has reached its end. Raises UsageError if it is another run, and no state lies
-    there that could be gone on with."""
+    """For --resume: the result of the run `made`, whose model lies in `out`, if it is the run that
+    is wanted and has reached its end; None if there is something left to train. Raises UsageError
+    if it is another run, and no interrupted one lies beside it."""
     state = state_path(out)
     if all(made.get(key) == wanted[key] for key in ("settings", "data")):
         if "result" in made:

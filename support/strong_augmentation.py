@@ -12,9 +12,9 @@ SIZE = 28  # pixels a side
 class Strong:
     """Ranges of the changes that a training image goes through, besides the affine ones; 0 is
     none."""
-    pen: float = 0  # strokes a pixel thicker on each side, or as much blurred; up to 1, in part
+    pen: float = 0  # up to 1: strokes a pixel thicker on each side, or as much blurred
     elastic: float = 0  # bending: standard deviation in pixels of the moves of a grid of 5×5 points
-    stretch: float = 0  # widened or heightened until it fills a square; up to 1, in part
+    stretch: float = 0  # up to 1: widened or heightened until it fills a square
     coarse: float = 0  # probability of being seen through 10×10 or 14×14 pixels
 
 
