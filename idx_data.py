@@ -17,8 +17,7 @@ from pathlib import Path
 from support.command_line import Parser, add_data_arguments, run_script, say
 from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
-from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, sha256,
-                           write_whole)
+from support.files import DEFLATE_LIMIT, find_files, kind_of, open_file, sha256, write_whole
 from support.pictures import class_folders, has_folders, read_folders
 
 import numpy as np
@@ -209,7 +208,7 @@ def _download_missing(root: Path, found: dict, allowed: bool, mirror) -> dict[st
     wanted = (f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS and "
               "test/CLASS, found ")
     if own:
-        raise FileNotFoundError(f"{wanted}{', '.join(own[:4])} alone, which is not MNIST's; "
+        raise FileNotFoundError(f"{wanted}only {', '.join(own[:4])}, not MNIST's own; "
                                 "put the rest beside it, or give another folder")
     if not allowed:
         raise FileNotFoundError(f"{wanted}neither")

@@ -58,7 +58,7 @@ def read_png(data: bytes) -> np.ndarray:
 
 @dataclass
 class Png:
-    """What the chunks say: IHDR, and the three others that matter, None if they are not there."""
+    """What the chunks say: IHDR, and what two others add, None if they are not there."""
     width: int
     height: int
     depth: int  # bits a sample
