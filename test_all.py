@@ -684,8 +684,8 @@ class TestTrain(ToyTestCase):
                 (["--patience", -1], "--patience"), (["--seed", -1], "--seed"),
                 (["--seeds", 0], "--seeds"), (["--bogus"], "--bogus"),
                 (["--out", self.folder], "--out", "folder")]:
-            arguments = ["--recipe", "lenet",
-                         *arguments] if "--recipe" not in arguments else arguments
+            if "--recipe" not in arguments:
+                arguments = ["--recipe", "lenet", *arguments]
             error = message(*arguments)
             self.assertNotIn("\n", error)
             for word in map(str, words):
