@@ -43,7 +43,10 @@ import numpy as np
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
 
-torch.set_num_threads(2)
+
+def setUpModule():
+    """unittest's protocol: before the first test. Importing changes nothing."""
+    torch.set_num_threads(2)
 
 
 # --- IDX files ------------------------------------------------------------------------------------

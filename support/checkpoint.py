@@ -31,14 +31,20 @@ def save_torch(content: dict, path) -> None:
     write_whole(path, lambda file: file.write(data.getbuffer()))
 
 
-def read_torch(path) -> dict:
-    """A dictionary that torch.save has written. Raises FormatError for anything else."""
+def read_torch(path, advice: str = "") -> dict:
+    """A dictionary that torch.save has written. Raises FormatError for anything else, with the
+    advice behind it."""
     data = read_file(path)
+    with in_file(path, advice):
+        return unpack(data)
+
+
+def unpack(data: bytes) -> dict:
     if data.startswith(b"\x80\x02"):
-        raise FormatError(f"{path}: expected a checkpoint, found a pickle, perhaps a checkpoint of "
-                          "torch before 1.6")
+        raise FormatError("expected a checkpoint, found a pickle, perhaps a checkpoint of torch "
+                          "before 1.6")
     if not data.startswith(b"PK\x03\x04"):
-        raise FormatError(f"{path}: expected a checkpoint, found {kind_of(data[:64])}")
+        raise FormatError(f"expected a checkpoint, found {kind_of(data[:64])}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -46,11 +52,11 @@ def read_torch(path) -> dict:
             raise FormatError("more unpacked than packed")
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
-        raise FormatError(f"{path}: expected a checkpoint, found a file that torch cannot load "
-                          f"with weights_only=True ({type(error).__name__}): it is broken, or "
-                          "holds more than weights") from None
+        raise FormatError("expected a checkpoint, found a file that torch cannot load with "
+                          f"weights_only=True ({type(error).__name__}): it is broken, or holds "
+                          "more than weights") from None
     if not isinstance(content, dict):
-        raise FormatError(f"{path}: expected a checkpoint, found a {type(content).__name__}")
+        raise FormatError(f"expected a checkpoint, found a {type(content).__name__}")
     return content
 
 
@@ -268,8 +274,9 @@ def begin(run, out: Path, resuming: bool) -> None:
 def resume(run, path: Path) -> None:
     """Put everything back as `snapshot` found it. Raises FormatError for a file that holds no such
     state, UsageError for the state of a run with other settings or other data."""
-    with in_file(path, "; train anew without --resume"):
-        state = read_torch(path)
+    advice = "; train anew without --resume"
+    state = read_torch(path, advice)
+    with in_file(path, advice):
         check_same_run(state.get("run"), run.net.run)
         try:
             restore(run, state)

@@ -225,7 +225,10 @@ class TestInterrupted(ToyTestCase):
             self.refused(["--recipe", "lenet", "--epochs", FOREVER, *change], *words)
         self.assertEqual((self.folder / "model.pt.resume").read_bytes(), before)
         self.file(b"<html>", "model.pt.resume")
-        self.refused([], "HTML")
+        with self.assertRaises(FormatError) as caught:  # the file once, and what to do
+            call(train, "--data", self.data, "--resume", cwd=self.folder)
+        self.assertEqual(str(caught.exception), "model.pt.resume: expected a checkpoint, found an "
+                         "HTML page; train anew without --resume")
         torch.save({"run": {"settings": {}}}, self.folder / "model.pt.resume")
         self.refused([], "--resume")
 
