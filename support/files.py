@@ -56,10 +56,12 @@ def find_files(root: Path, names) -> dict[str, Path]:
 def write_whole(path, write) -> None:
     """Write a file so that it is there whole or not at all: `write(file)` fills a temporary file
     beside it, which is flushed to the disk and then renamed. Raises OSError with the file's name,
-    UsageError where the name is that of a folder or a device."""
+    UsageError where the name is that of a folder or a device, or its folder is a file."""
     path = Path(os.path.realpath(path))  # a link stays, what it points to is replaced
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: expected the name of a file, found a folder or a device")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: expected a folder, found a file; choose another place")
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

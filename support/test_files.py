@@ -30,9 +30,8 @@ class TestWriteWhole(TestCase):
 
     def test_what_is_in_the_way(self):
         self.file(b"a file, no folder", "file")
-        with self.assertRaises(OSError) as caught:
-            self.write("file/name")
-        self.assertIn("file/name", str(caught.exception))
+        self.fails(lambda: self.write("file/name"), "file: expected a folder, found a file",
+                   kind=UsageError)
         self.fails(lambda: self.write("."), "folder", kind=UsageError)
         self.fails(lambda: files.write_whole("/dev/null", None), "device", kind=UsageError)
 
