@@ -4,7 +4,7 @@
     python evaluate.py a.pt b.pt c.pt      each of them, and the mean of their probabilities
     python evaluate.py --tta               every image also shifted by a pixel to each side
     python evaluate.py --split val         the images that chose the model's epoch
-    python evaluate.py --report docs --pictures curves,confusion,filters,mistakes
+    python evaluate.py --report docs --pictures curves,mistakes
 
 It prints the figures and writes the folder report/ with index.html and each picture as a file.
 Everything that is measured follows from one tensor, the log-probabilities (N, classes), and the
@@ -21,6 +21,7 @@ import model
 from idx_data import Digits, load_digits, split, standardise
 from support import report
 from support.command_line import Parser, add_data_arguments, choose, printable, run_script, say
+from support.compositions import examples
 from support.errors import UsageError
 from support.machine import pick_device, set_threads
 from support.report import aligned
@@ -36,14 +37,21 @@ DISPUTED = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 678
 
 # --- From images to log-probabilities -------------------------------------------------------------
 
-def predict(net: model.Network, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
-    """Log-probabilities (N, classes), float32, of (N, H, W) uint8 images on the net's device."""
+def predict_all(net: model.Network, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
+    """Log-probabilities (N, logits), float32, of (N, H, W) uint8 images on the net's device. A
+    network that knows *other* has one more than classes, the last."""
     was_training = net.training
     net.eval()  # dropout is off, and batch normalisation uses what it learned in training
     with torch.inference_mode():
         logits = [net(standardise(batch, net.mean, net.std)) for batch in images.split(batch_size)]
     net.train(was_training)
     return F.log_softmax(torch.cat(logits).float(), dim=1)
+
+
+def predict(net: model.Network, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
+    """Log-probabilities (N, classes) of images that are known to be of one of the classes: *other*
+    is left out, and the softmax taken over the rest."""
+    return F.log_softmax(predict_all(net, images, batch_size)[:, : net.classes], dim=1)
 
 
 def mean_probabilities(parts: list[torch.Tensor]) -> torch.Tensor:
@@ -149,6 +157,21 @@ def evaluate(net: model.Network, images: torch.Tensor, labels: torch.Tensor, bat
     if tta:
         return Result(predict_shifted(net, images, batch_size), labels)
     return Result(predict(net, images, batch_size), labels)
+
+
+COMPOSED = 200  # pictures; their candidates are some 1,200 *others*
+NEW_SEED = 2**63  # no run has it: with the run's own, the paper and the marks would be those it saw
+
+
+def others_recognised(net: model.Network, images: torch.Tensor,
+                      labels: torch.Tensor) -> tuple[int, int]:
+    """Of what looks like a digit, but is none: how many there are in pictures composed of (N, 28,
+    28) uint8 digits that the network did not learn from, and how many of them it calls *other*."""
+    digits = images.cpu().numpy(), labels.cpu().numpy()
+    seen, known = examples(*digits, range(COMPOSED), NEW_SEED, net.classes)
+    others = torch.from_numpy(seen[known == net.classes]).to(images.device)
+    found = predict_all(net, others).argmax(1) == net.classes
+    return len(others), int(found.sum())
 
 
 def best_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> float:
@@ -358,7 +381,8 @@ def parse(arguments: list[str]):
     return options
 
 
-def as_json(names: list[str], nets: list[model.Network], results: list[Result], options) -> str:
+def as_json(names: list[str], nets: list[model.Network], results: list[Result],
+            others: tuple[int, int] | None, options) -> str:
     def figures(result: Result) -> dict:
         return {"loss": result.loss, "accuracy": result.accuracy, "errors": result.errors,
                 "calibration_error": result.calibration_error}
@@ -369,11 +393,15 @@ def as_json(names: list[str], nets: list[model.Network], results: list[Result], 
                for name, net, size, each in zip(names, nets, sizes, results)]
     scores = [dict(zip(("precision", "recall", "f1"), row))
               for row in class_scores(result.confusion).tolist()]
-    return json.dumps({"checkpoints": names, "parameters": sum(sizes), "split": options.split,
-                       "images": len(result.labels), **figures(result),
-                       "confusion": result.confusion.tolist(), "classes": scores,
-                       "mistakes": result.mistakes, "tta": options.tta, "members": members,
-                       "report": options.report})
+    found = {"checkpoints": names, "parameters": sum(sizes), "split": options.split,
+             "images": len(result.labels), **figures(result),
+             "confusion": result.confusion.tolist(), "classes": scores,
+             "mistakes": result.mistakes, "tta": options.tta, "members": members,
+             "report": options.report}
+    if others:
+        count, recognised = others
+        found["others"] = {"images": count, "recognised": recognised}
+    return json.dumps(found)
 
 
 def main(arguments: list[str]) -> int:
@@ -396,6 +424,11 @@ def main(arguments: list[str]) -> int:
         together = mean_probabilities([result.log_probabilities for result in results])
         results.append(Result(together, labels))
 
+    others = None
+    if nets[0].other and nets[0].run.get("data") == digits.hashes():  # these are its own
+        held_out, held_out_labels = pick_split(digits, "val", nets[0].run)
+        others = others_recognised(nets[0], held_out.to(device), held_out_labels)
+
     result = results[-1]
     figures = figure_table(names, nets, results)
     disputed = DISPUTED if options.split == "test" and digits.is_mnist() else set()
@@ -408,11 +441,15 @@ def main(arguments: list[str]) -> int:
             page = report_page(nets, result, figures, options.split, pictures)
         report.write(Path(options.report), pictures, page)
     if options.json:
-        say(as_json(names, nets, results, options))
+        say(as_json(names, nets, results, others, options))
     else:
         shifts = ", each also shifted by a pixel" if options.tta else ""
         say(f"{len(labels):,} {options.split} images{shifts}\n")
         say(text_report(figures, result, disputed))
+        if others:
+            count, recognised = others
+            say(f"\nothers: {recognised:,} of {count:,} recognised ({recognised / count:.1%}), "
+                "candidates that are no\ndigits in pictures composed of validation images")
     return 0
 
 

@@ -31,7 +31,7 @@ class Network(nn.Sequential):
     """Layers in a row, and what belongs to them: the mean and standard deviation of the data that
     they were trained on, the history of the training, and the run that made them."""
 
-    def __init__(self, name: str, classes: int, layers: list[nn.Module]):
+    def __init__(self, name: str, classes: int, layers: list[nn.Module], other: bool = False):
         super().__init__()
         count = {}
         for layer in layers:
@@ -40,6 +40,7 @@ class Network(nn.Sequential):
             self.add_module(f"{kind}{count[kind]}", layer)
         self.name = name
         self.classes = classes
+        self.other = other  # whether there is one logit more, the last: it is none of the classes
         self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading put theirs here
         self.history: list[dict] = []  # a row for each epoch, as `train.epochs` makes it
         self.run: dict = {}  # recipe, settings, versions, command, data: whatever made the weights
@@ -158,11 +159,12 @@ MODELS = {"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k
           "compact": compact, "baseline": baseline, "lenet": lenet}
 
 
-def build(name: str, classes: int = 10) -> Network:
-    """A network with fresh weights, drawn from torch's global generator. Raises UsageError for a
-    name that is not in MODELS."""
+def build(name: str, classes: int = 10, other: bool = False) -> Network:
+    """A network with fresh weights, drawn from torch's global generator. With `other` it has one
+    logit more, the last, for what is none of the classes. Raises UsageError for a name that is not
+    in MODELS."""
     layers = MODELS[choose(name, MODELS, "network")]
-    net = Network(name, classes, layers(classes))
+    net = Network(name, classes, layers(classes + int(other)), other)
     return net.to(memory_format=torch.channels_last)  # the layout that is fast on a CPU
 
 
@@ -226,8 +228,9 @@ def save(net: Network, path) -> None:
     """
     weights = {name: tensor.detach().cpu().contiguous()
                for name, tensor in plain_names(net.state_dict()).items()}
-    save_torch({"format": FORMAT, "model": net.name, "classes": net.classes, "mean": net.mean,
-                "std": net.std, "weights": weights, "history": net.history, "run": net.run}, path)
+    save_torch({"format": FORMAT, "model": net.name, "classes": net.classes, "other": net.other,
+                "mean": net.mean, "std": net.std, "weights": weights, "history": net.history,
+                "run": net.run}, path)
 
 
 def load(path, device="cpu", name: str | None = None) -> Network:
@@ -242,7 +245,7 @@ def load(path, device="cpu", name: str | None = None) -> Network:
     with in_file(path):
         if "weights" in content and "format" in content:
             check_content(content, FORMAT, MODELS, name)
-            net = build(content["model"], content["classes"])
+            net = build(content["model"], content["classes"], content.get("other", False))
             fill(net, plain_names(content["weights"]))
             net.mean, net.std = content["mean"], content["std"]
             net.history, net.run = content["history"], content["run"]

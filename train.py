@@ -3,7 +3,6 @@
     python train.py                        the default recipe, `small`
     python train.py --list                 all recipes
     python train.py --recipe wide --lr 0.002 --out wide.pt
-    python train.py --schedule step --step-size 3 --patience 4
     python train.py --seeds 5              mean and standard deviation over five seeds
     python train.py --resume               go on with a run that was interrupted
 
@@ -20,11 +19,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import model
-from evaluate import best_temperature, check_fit, evaluate
+from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, split, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
 from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
+from support.compositions import with_others
 from support.errors import UsageError, require
 from support.files import check_writable
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
@@ -65,10 +65,10 @@ class Recipe:
     val_fraction: float = 0.1  # of the training images, held out to choose the epoch
     best_by: str = "accuracy"  # what makes an epoch the best on those: accuracy or loss
     forms: int = 0  # images to add of each form that support/strong_augmentation.py can draw
+    composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
     def __post_init__(self):
-        """Raises UsageError for a setting out of its range."""
         choose(self.schedule, SCHEDULES, "--schedule")
         require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
         require(self.batch_size >= 1, "--batch-size", "at least 1", self.batch_size)
@@ -99,9 +99,8 @@ RECIPES = {
                      lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
-    # For digits of other people, pens, forms and cameras than MNIST's.
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
-                      epochs=16, label_smoothing=0.1, forms=300, augment=Augment(
+                      epochs=14, label_smoothing=0.1, forms=300, composed=6000, augment=Augment(
                           degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
                               pen=1, elastic=0.4, stretch=1, coarse=0.45))),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
@@ -262,13 +261,14 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
     require(recipe.batch_size <= len(training), "--batch-size",
             f"at most the {len(training):,} training images", recipe.batch_size)
-    images = digits.train_images[training]
-    mean, std = mean_std(images)  # of these alone: the held-out ones are not to be known
-    images = images.to(device)
+    mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
+    images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
-    if recipe.forms and digits.is_mnist():  # other data may not even be digits
+    knows_other = recipe.composed > 0 and digits.is_mnist()  # other data may not even be digits
+    if knows_other:
+        images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)
-    net = model.build(recipe.model, digits.classes).to(device)
+    net = model.build(recipe.model, digits.classes, knows_other).to(device)
     net.mean, net.std = mean, std
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
@@ -300,14 +300,15 @@ def epochs(run: Run) -> Iterator[dict]:
 
 
 def finish(run: Run) -> model.Network:
-    """The network of the best epoch, in eval mode. One that learned from smoothed labels is correct
-    more often than it says, so its last layer is divided by the temperature that makes its
-    confidence right; the answers stay the same."""
+    """The network of the best epoch, in eval mode. With smoothed labels it learns to say less than
+    it knows, so the last layer is divided by the temperature that makes its confidence right."""
     net = run.net
     net.load_state_dict(run.best)
     if run.recipe.label_smoothing:
-        result = evaluate(net, run.val_images, run.val_labels)
-        temperature = best_temperature(result.log_probabilities, run.val_labels)
+        images, labels = run.val_images, run.val_labels
+        if net.other:  # its probability is to be right, too
+            images, labels = with_others(images, labels, run.recipe.composed // 10, NEW_SEED)
+        temperature = best_temperature(predict_all(net, images), labels)
         last = list(net.children())[-1]
         with torch.no_grad():
             last.weight /= temperature
@@ -364,7 +365,7 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 def recipe_table() -> str:
     lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
     for name, recipe in RECIPES.items():
-        count = model.parameters(model.build(recipe.model))
+        count = model.parameters(model.build(recipe.model, other=recipe.composed > 0))
         lines.append(f"{name:<10}{count:>10,}{recipe.epochs:>8}{recipe.batch_size:>7}"
                      f"{recipe.lr:>8g}  {recipe.schedule:<11}{recipe.about}")
     return "\n".join(lines)
@@ -400,15 +401,13 @@ def make_parser() -> Parser:
         parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
                             default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N",
-                        help="train N times, with seeds from --seed on")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--out", default="model.pt", metavar="FILE",
                         help="checkpoint to write; with --seeds, the seed is added to its name")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--json", action="store_true",
-                        help="print one JSON object for each seed to standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
     return parser
 
 
@@ -459,7 +458,8 @@ def main(arguments: list[str]) -> int:
     digits = load_digits(options.data, mirror=options.mirror)
     check_fit(digits, options.data)
     data = digits.hashes()
-    count = model.parameters(model.build(recipe.model, digits.classes))
+    knows_other = recipe.composed > 0 and digits.is_mnist()
+    count = model.parameters(model.build(recipe.model, digits.classes, knows_other))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
     accuracies = []

@@ -82,6 +82,7 @@ def check_content(content: dict, version: int, models, wanted: str | None) -> No
         raise FormatError(f"expected the network {wanted}, found {name}")
     if std <= 0:
         raise FormatError(f"expected a positive standard deviation, found {std}")
+    check_type("'other'", content.get("other", False), bool)  # older files have none
     check_training(content["history"], content["run"])
 
 

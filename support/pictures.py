@@ -1,13 +1,15 @@
-"""Pictures of any format, and folders of them as a data set."""
+"""Pictures of any format: read, found in folders, and folders of them as a data set."""
+import functools
 import io
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from support.command_line import Progress
-from support.errors import FormatError, in_file, shape_text
-from support.files import kind_of, read_file
+from support.errors import FormatError, UsageError, in_file, shape_text
+from support.files import kind_of, open_file, read_file
 from support.png import SIGNATURE, check_size, read_png
 
 SUFFIXES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
@@ -104,3 +106,51 @@ def read_part(folder: Path, labels: dict[str, int]) -> tuple[np.ndarray, np.ndar
             if bar.due():
                 bar.show(len(images))
     return np.stack(images), np.array([label for _, label in examples], np.int64)
+
+
+# --- Pictures to be read --------------------------------------------------------------------------
+
+@functools.cache  # it can be read only once
+def standard_input() -> bytes:
+    return sys.stdin.buffer.read(1 << 30) if sys.stdin else b""
+
+
+def pictures_at(path: str, index: list[int] | None, may_be_idx, read_idx) -> list:
+    """The pictures at a path, a file, a folder, an IDX file (some of its images, if `index` says
+    which) or "-" for standard input: a list of (path, index in an IDX file or None, a function that
+    reads (H, W, 4) uint8 RGBA). Raises FormatError, OSError or UsageError."""
+    if not path:
+        raise UsageError("the name of a picture is empty")
+    if path == "-":
+        return [(path, None, lambda: read_picture(standard_input()))]
+    if Path(path).is_dir():
+        if index is not None:
+            raise UsageError(f"--index is for IDX files; {path} is a folder")
+        files = pictures_in(Path(path))
+        if not files:
+            raise FormatError("expected pictures in this folder, found none")
+        return [(str(file), None, functools.partial(read_picture_file, file)) for file in files]
+    with open_file(path) as file:
+        head = file.read(3)
+    if not may_be_idx(head):
+        if index is not None:
+            raise UsageError(f"--index is for IDX files; {path} is another file")
+        return [(path, None, functools.partial(read_picture_file, path))]
+    images = read_idx(path)
+    if images.ndim != 3 or images.dtype != np.uint8 or not images.size:
+        raise FormatError("expected images, three dimensions of unsigned bytes, "
+                          f"found {shape_text(images.shape)} of {images.dtype}")
+    for i in index or []:
+        if i >= len(images):
+            raise UsageError(f"--index {i}: {path} has {len(images):,} images, counted from 0")
+    chosen = range(len(images)) if index is None else index
+    return [(path, i, functools.partial(opaque, images[i])) for i in chosen]
+
+
+def read_picture_file(path) -> np.ndarray:
+    return read_picture(read_file(path))
+
+
+def opaque(grey: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 becomes (H, W, 4) RGBA."""
+    return np.dstack([grey, grey, grey, np.full_like(grey, 255)])

@@ -60,7 +60,7 @@ def random_pen(images: torch.Tensor, most: float, generator) -> torch.Tensor:
 
 def random_coarse(images: torch.Tensor, probability: float, generator) -> torch.Tensor:
     """(B, H, W) float images, some of them as seen through 10×10 or 14×14 pixels, enlarged as
-    `infer.draw_small` does it."""
+    `ink.soft_candidates` does it."""
     u = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device)
     images = images.unsqueeze(1)
     for least, size in ((0, 10), (0.5, 14)):
@@ -74,6 +74,7 @@ def random_coarse(images: torch.Tensor, probability: float, generator) -> torch.
 # MNIST was written in the United States, and has few or none of these, which others write. A form
 # is strokes from point to point: (x, y) in tenths of the height, from the top left.
 FORMS = (
+    (1, [[(2, 0), (2, 10)]]),  # a plain stroke: *other* has strokes, too
     (1, [[(1, 4), (5, 0), (5, 10)]]),  # with a flag
     (1, [[(1, 4), (5, 0), (5, 10)], [(2, 10), (8, 10)]]),  # and a foot
     (2, [[(1, 2.5), (2, .5), (4, .5), (5, 3), (1.5, 9.5), (8, 10)]]),  # with a long foot

@@ -15,6 +15,7 @@ from unittest import mock
 import evaluate
 import idx_data
 import model
+from support.compositions import drawn, smooth_curve
 from support.errors import FormatError
 from support.files import find_files
 
@@ -50,6 +51,67 @@ def toy_images(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     return images
 
 
+# Strokes of the digits, points of y and x in a box that is 1 high: straight lines and curves.
+STROKES = {
+    0: [("curve", (.05, .4), (.2, .1), (.5, .03), (.85, .12), (.97, .32), (.8, .55), (.5, .6),
+         (.2, .52), (.03, .3))],
+    1: [("line", (0, .3), (1, .27))],
+    2: [("curve", (.2, .05), (.02, .3), (.2, .55), (.5, .42), (.95, .05)),
+        ("line", (.95, .05), (.95, .62))],
+    3: [("curve", (.1, .08), (0, .3), (.22, .52), (.45, .25)),
+        ("curve", (.45, .25), (.7, .57), (.97, .3), (.87, .03))],
+    4: [("line", (0, .4), (.6, 0), (.6, .65)), ("line", (.3, .45), (1, .42))],
+    5: [("line", (0, .55), (0, .1), (.42, .07)),
+        ("curve", (.42, .07), (.38, .35), (.7, .55), (.98, .3), (.9, .02))],
+    6: [("curve", (0, .45), (.3, .12), (.7, .03), (.98, .3), (.76, .53), (.55, .3), (.7, .04))],
+    7: [("line", (0, 0), (0, .55), (1, .2))],
+    8: [("curve", (.02, .3), (.2, .06), (.5, .3), (.8, .55), (.98, .3), (.8, .04), (.5, .3),
+         (.2, .53), (.02, .3))],
+    9: [("curve", (.1, .5), (0, .3), (.2, .05), (.43, .28), (.12, .52)),
+        ("line", (.12, .52), (1, .45))]}
+
+
+def written_digit(digit: int, height: int = 60, pen: float = 6) -> np.ndarray:
+    """A digit as a person would write it, (h, w) float32 of ink, 0 to 1."""
+    shape = (round(height + pen) + 2, round(0.65 * height + pen) + 2)
+    picture = np.zeros(shape, np.float32)
+    for kind, *points in STROKES[digit]:
+        points = np.array(points, float)
+        if kind == "curve":
+            points = smooth_curve(points)
+        picture = np.maximum(picture, drawn(shape, 1 + pen / 2 + height * points, pen))
+    return picture[:, picture.any(0)]
+
+
+def written(text: str, height: int = 60, pen: float = 6, slope: float = 0, gap: float = 20,
+            margin: int = 30) -> np.ndarray:
+    """Numbers, a row on each line of the text, (H, W) float32 of ink, 0 to 1. slope: pixels down
+    for each pixel to the right; gap: pixels between two digits."""
+    placed = []
+    for number, line in enumerate(text.split("\n")):
+        x = 0
+        for letter in line:
+            ink = written_digit(int(letter), height, pen)
+            placed.append((round(2 * height * number + slope * x), round(x), ink))
+            x += ink.shape[1] + gap
+    top = min(y for y, _, _ in placed)
+    bottom = max(y + ink.shape[0] for y, _, ink in placed)
+    right = max(x + ink.shape[1] for _, x, ink in placed)
+    page = np.zeros((bottom - top + 2 * margin, right + 2 * margin), np.float32)
+    for y, x, ink in placed:
+        y, x = y - top + margin, x + margin
+        part = page[y : y + ink.shape[0], x : x + ink.shape[1]]
+        np.maximum(part, ink, out=part)
+    return page
+
+
+def picture(ink: np.ndarray, paper=255, dark=0) -> np.ndarray:
+    """Ink (H, W) of 0 to 1 as (H, W, 4) uint8: `dark` where there is ink, on `paper`."""
+    rgba = np.full(ink.shape + (4,), 255, np.uint8)
+    rgba[..., :3] = np.rint(paper + (dark - paper) * ink)[..., None]
+    return rgba
+
+
 def write_toy(root: Path, train_count: int = 600, test_count: int = 200, classes: int = 10) -> Path:
     """A small data set in four IDX files."""
     for part, count in (("train", train_count), ("t10k", test_count)):
@@ -77,10 +139,10 @@ def some_digits(classes=10, each=4, seed=0) -> idx_data.Digits:
     return idx_data.Digits(images, labels, images.flip(0), labels.flip(0))
 
 
-def some_net(name="small", classes=10, epochs=3, seed=0, **run) -> model.Network:
+def some_net(name="small", classes=10, epochs=3, seed=0, other=False, **run) -> model.Network:
     """An untrained network with a made-up history and run."""
     torch.manual_seed(seed)
-    net = model.build(name, classes).eval()
+    net = model.build(name, classes, other).eval()
     for epoch in range(1, epochs + 1):
         net.history.append({
             "epoch": epoch, "lr": 0.01, "best": epoch <= 5,

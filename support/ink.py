@@ -1,0 +1,487 @@
+"""The candidates of a picture: whatever in it might be a digit, each drawn as MNIST draws digits.
+
+Nothing is decided here. For dark and for light ink, on paper of one grey and on paper found under
+the ink, each connected component is a candidate; a network says afterwards which of them are
+digits. Numpy only. The order of this file: a grey picture, paper and ink, connected components, the
+digit as MNIST draws it, candidates.
+"""
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from support.errors import FormatError
+from support.pictures import luminance
+
+WORK = 320  # pixels of the longer side in which ink is looked for
+SMALL = 40  # pixels of the longer side up to which a pixel is about as wide as a stroke
+BOX, SIDE = 20, 28  # pixels: the digit is fitted into a box of 20 × 20 in a picture of 28 × 28
+NO_INK = "no ink found: the picture is empty, or too faint"
+
+
+# --- A grey picture -------------------------------------------------------------------------------
+
+@functools.lru_cache(1000)
+def resampling(size: int, new: int) -> np.ndarray:
+    """(new, size) float32: row i says how much of each old pixel goes into new pixel i. Shrinking
+    takes the mean over a new pixel's area, so no thin stroke is skipped; enlarging is linear."""
+    step = size / new
+    centre = ((np.arange(new)[:, None] + 0.5) * step - 0.5).clip(0, size - 1)
+    table = ((max(step, 1) + 1) / 2 - np.abs(np.arange(size) - centre)).clip(0, 1)
+    return (table / table.sum(1, keepdims=True)).astype(np.float32)
+
+
+def resize(grey: np.ndarray, side: int) -> np.ndarray:
+    """(H, W) float32 becomes (h, w) with `side` pixels on the longer side, the aspect kept."""
+    height, width = (max(1, round(n * side / max(grey.shape))) for n in grey.shape)
+    return resampling(grey.shape[0], height) @ grey @ resampling(grey.shape[1], width).T
+
+
+def composite(rgba: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 becomes opaque (H, W, 3), uint8 or float32. Raises FormatError where nothing
+    is visible.
+
+    What lies behind the transparent parts is not in the file. Where all that is visible is ink, it
+    is the one of black and white that the ink stands out from. Where most of the picture is
+    visible, and not of one grey (a sheet with round corners), it is the colour most of it has."""
+    alpha = rgba[..., 3:]
+    if alpha.min() == 255:
+        return rgba[..., :3]
+    if not alpha.any():
+        raise FormatError(NO_INK)
+    seen = rgba[alpha[..., 0] > alpha.max() / 2]
+    grey = luminance(seen)
+    behind = 0 if grey.mean() > 127 else 255
+    if len(seen) > alpha.size / 2 and np.ptp(np.percentile(grey, [2, 98])) > 40:
+        behind = np.median(seen[:, :3], axis=0)
+    part = alpha / np.float32(255)
+    return rgba[..., :3] * part + np.float32(behind) * (1 - part)
+
+
+def shrink(rgb: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) becomes float32, by the means of k × k pixels, its longer side still `side` or
+    more: the same as `resize`, for a photograph in a tenth of the time."""
+    k = max(1, max(rgb.shape) // side)
+    ky, kx = min(k, rgb.shape[0]), min(k, rgb.shape[1])
+    height, width = rgb.shape[0] // ky, rgb.shape[1] // kx
+    total = np.zeros((height, width, 3), np.float32)
+    for y in range(ky):
+        for x in range(kx):
+            total += rgb[y::ky, x::kx][:height, :width]
+    return total / (ky * kx)
+
+
+def to_grey(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float32 becomes (H, W) from 0 to 255: the luminance, or, for coloured ink as light
+    as its paper (yellow on white), the one of red, green and blue that shows it best."""
+    grey = luminance(rgb)
+    channel = rgb[..., rgb.std((0, 1)).argmax()]
+    return channel if channel.std() > 2 * grey.std() else grey
+
+
+# --- Paper and ink --------------------------------------------------------------------------------
+
+def around(grey: np.ndarray, size: int, pick) -> np.ndarray:
+    """`pick` (np.maximum or np.minimum) over the size × size pixels around each one of (H, W),
+    size odd; the pixels at the border go on beyond it. Each round doubles the pixels covered."""
+    for _ in range(2):  # along the columns, then along the rows
+        grey = np.pad(grey, [(size // 2, size // 2), (0, 0)], "edge").T
+        covered = 1
+        while covered < size:
+            step = min(covered, size - covered)
+            grey = pick(grey[:, :-step], grey[:, step:])
+            covered += step
+    return grey
+
+
+def smooth(grey: np.ndarray) -> np.ndarray:
+    """(H, W), each pixel averaged with its eight neighbours: less noise."""
+    wide = np.pad(grey, 1, "edge")
+    rows = wide[:-2] + wide[1:-1] + wide[2:]
+    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+
+
+def paper_under(grey: np.ndarray) -> np.ndarray:
+    """The light paper of (H, W) as if nothing were written on it, by a closing: the darkest of the
+    lightest around fills whatever is dark and narrower than a quarter of the picture, so strokes
+    go, while slow changes of light, the sharp edge of a shadow, and a dark table stay."""
+    size = round(0.27 * max(grey.shape)) | 1
+    wide = np.pad(grey, size, "edge")  # what is dark at the border is as if it went on
+    return around(around(wide, size, np.maximum), size, np.minimum)[size:-size, size:-size]
+
+
+def otsu(values: np.ndarray) -> float:
+    """The threshold that splits values of 0 to 1 into two groups with the least variance within
+    (N. Otsu, "A threshold selection method from gray-level histograms", 1979)."""
+    counts, edges = np.histogram(values, 128, (0, 1))
+    below, sums = counts.cumsum(), (counts * (edges[1:] + edges[:-1]) / 2).cumsum()
+    above = below[-1] - below
+    means_apart = sums / below.clip(1) - (sums[-1] - sums) / above.clip(1)
+    return float(edges[1 + (below * above * means_apart**2).argmax()])
+
+
+DARKEST = 40  # grey: light falls on paper and ink alike, but below this there is mostly noise
+SAME = 2  # grey levels of 255: paper that differs by less is of one grey
+
+
+def ink_strengths(grey: np.ndarray):
+    """Yield what may be ink in (H, W) of 0 to 255, up to four times: whether it is dark, and (H, W)
+    float32, 0 where there is paper, 1 where it is as dark (or as light) as can be. Dark ink, then
+    light ink, and each on paper of one grey and on paper found around each pixel. The light falls
+    on both, so the ratio of the two is the ink's own."""
+    for dark, picture in (True, grey), (False, 255 - grey):
+        lighter = picture > 255 * otsu(picture / 255)
+        one_grey = np.median(picture[lighter]) if lighter.any() else picture.max()
+        papers = [one_grey]
+        under = paper_under(picture)
+        if np.abs(under - one_grey).max() > SAME:
+            papers.append(under)
+        for paper in papers:
+            yield dark, ((paper - picture) / np.maximum(paper, DARKEST)).clip(0, 1)
+
+
+MOSTLY_INK = 0.7  # of the strongest: the middle of mere noise is at a half, that of ink near 1
+
+
+def threshold(strength: np.ndarray) -> float:
+    """The strength from which (H, W) is certainly ink; 1 if nowhere. A digit covers little of a
+    large picture, so what is within the noise of the paper is left out before Otsu's method splits
+    the rest. The paper is most of the picture or, of a digit cut out closely, what is not ink."""
+    paper = strength
+    if np.median(strength) > MOSTLY_INK * strength.max():
+        paper = strength[strength <= otsu(strength)]
+    middle = np.median(paper)
+    noise = 1.48 * np.median(np.abs(paper - middle))  # the standard deviation, if it is normal
+    floor = max(0.08, middle + 6 * noise)
+    if strength.max() < 1.3 * floor:
+        return 1.0
+    return max(floor, otsu(strength[strength > floor]))
+
+
+# --- Connected components -------------------------------------------------------------------------
+
+def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The connected components of (H, W) bool, diagonal neighbours included: (H, W) int64, their
+    numbers from 0 in reading order, -1 outside of them; and their boxes (n, 4): top, left, bottom,
+    right, the last two excluded.
+
+    What is joined is not pixels but runs, pixels side by side in a row: each takes the lowest
+    number of the runs that it touches in the rows above and below, until nothing changes."""
+    height, width = mask.shape
+    stride = width + 2  # a row of the flat picture, with paper on both sides
+    flat = np.pad(mask, [(0, 0), (1, 1)]).ravel()
+    start, end = np.flatnonzero(flat[1:] != flat[:-1]).reshape(-1, 2).T + 1  # of the runs
+    # A run touches those of the next row that end at its start or later, and start by its end.
+    first = np.searchsorted(end, start + stride)
+    last = np.searchsorted(start, end + stride, side="right")
+    count = (last - first).clip(0)
+    above = np.repeat(np.arange(len(start)), count)
+    below = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count) + first[above]
+    number = np.arange(len(start))
+    while (number[above] != number[below]).any():
+        one, other = number[above], number[below]
+        np.minimum.at(number, np.maximum(one, other), np.minimum(one, other))
+        while (number[number] != number).any():
+            number = number[number]
+    lowest = number == np.arange(len(number))
+    number = (lowest.cumsum() - 1)[number]
+    label = np.full(mask.shape, -1)
+    label[mask] = np.repeat(number, end - start)
+    row, left, right = start // stride, start % stride - 1, end - start // stride * stride - 1
+    box = np.tile([height, width, 0, 0], (lowest.sum(), 1))
+    for side, pick, values in ((0, np.minimum, row), (1, np.minimum, left),
+                               (2, np.maximum, row + 1), (3, np.maximum, right)):
+        pick.at(box[:, side], number, values)
+    return label, box
+
+
+# --- The digit as MNIST draws it ------------------------------------------------------------------
+
+FINE = 4  # it is drawn this many times finer, and averaged down at the end
+THIN, THICK = 1.9, 3.6  # pixels: the strokes of most MNIST digits are between these
+
+
+def stroke_width(inside: np.ndarray) -> float:
+    """The mean width of the strokes of (H, W) bool, in pixels: a long stroke has its area, width ×
+    length, and its edge, twice the length. An edge is as long as it is often crossed by lines in
+    four directions (Crofton's formula)."""
+    wide = np.pad(inside, 1)
+    straight = (wide[1:] != wide[:-1]).sum() + (wide[:, 1:] != wide[:, :-1]).sum()
+    aslant = (wide[1:, 1:] != wide[:-1, :-1]).sum() + (wide[1:, :-1] != wide[:-1, 1:]).sum()
+    edge = np.pi / 8 * (straight + aslant / np.sqrt(2))
+    return 2 * inside.sum() / edge
+
+
+def thicker(inside: np.ndarray, radius: float) -> np.ndarray:
+    """(H, W) bool, each pixel of it a disc of `radius` pixels: rows that reach the further, the
+    nearer they are to the disc's middle."""
+    height, width = inside.shape
+    result = inside.copy()
+    row = inside.copy()  # each pixel a level stroke that reaches `reach` pixels to both sides
+    reach = 0
+    for away in range(int(radius), -1, -1):
+        while (reach + 1) ** 2 <= radius**2 - away**2:
+            reach += 1
+            row[:, reach:] |= inside[:, : max(width - reach, 0)]
+            row[:, : max(width - reach, 0)] |= inside[:, reach:]
+        result[away:] |= row[: height - away]
+        result[: height - away] |= row[away:]
+    return result
+
+
+def solid(strength: np.ndarray) -> np.ndarray:
+    """Which pixels of (H, W) are ink: those of half the usual strength. That is 1, but where a
+    large picture was made small, a thin line has become pale."""
+    return strength > np.median(strength[strength >= strength.max() / 2]) / 2
+
+
+def draw(strength: np.ndarray) -> np.ndarray:
+    """(H, W) float32, cut out at the digit, 0.5 at its edge, becomes a drawing (20, w) or (h, 20),
+    0 to 1, with strokes as thick as MNIST's: a thin one does not fade, a thick one not fill up."""
+    inside = solid(resize(strength, BOX * FINE))
+    width = stroke_width(inside)
+    grow = (np.clip(width, THIN * FINE, THICK * FINE) - width) / 2
+    margin = max(0, round(grow))
+    inside = np.pad(solid(resize(strength, BOX * FINE - 2 * margin)), margin)
+    if grow >= 1:
+        inside = thicker(inside, grow)
+    if grow <= -1:
+        inside = ~thicker(~np.pad(inside, 1), -grow)[1:-1, 1:-1]
+    # Padded to whole pixels, then averaged: the grey levels of anti-aliasing.
+    spare = [(-n % FINE // 2, -(-n % FINE // -2)) for n in inside.shape]
+    inside = np.pad(inside, spare)
+    return inside.reshape(inside.shape[0] // FINE, FINE, -1, FINE).mean((1, 3))
+
+
+def place(drawing: np.ndarray) -> np.ndarray:
+    """(h, w) of 0 to 1, at most 28, becomes (28, 28) uint8, the centre of mass at the centre."""
+    picture = np.zeros((SIDE, SIDE), np.uint8)
+    corner = []
+    for axis, length in enumerate(drawing.shape):
+        centre = drawing.sum(1 - axis) @ (np.arange(length) + 0.5) / max(drawing.sum(), 1e-9)
+        corner.append(min(max(round(SIDE / 2 - centre), 0), SIDE - length))
+    y, x = corner
+    picture[y : y + drawing.shape[0], x : x + drawing.shape[1]] = np.rint(255 * drawing)
+    return picture
+
+
+# --- Candidates -----------------------------------------------------------------------------------
+
+@dataclass(eq=False)  # one is equal to itself only
+class Candidate:
+    """What might be a digit. seen: (28, 28) uint8, as MNIST would show it; box: top, left, bottom,
+    right in pixels of the picture; cut_off: whether it runs out of the picture; dark: whether it is
+    darker than its paper; strength: the ink (h, w) float32 of its box, 0.5 at the edge."""
+    seen: np.ndarray
+    box: np.ndarray
+    cut_off: bool
+    dark: bool
+    strength: np.ndarray
+    cut_from: "Candidate | None" = None  # of which it is a piece,
+    columns: tuple[int, int] = (0, 0)  # and from which column of it to which
+    probabilities: np.ndarray | None = None  # what a network says: of ten digits, and of *other*
+
+    @property
+    def height(self) -> float:
+        return float(self.box[2] - self.box[0])
+
+    @property
+    def width(self) -> float:
+        return float(self.box[3] - self.box[1])
+
+    @property
+    def area(self) -> float:
+        return self.height * self.width
+
+    @property
+    def side(self) -> float:
+        """The longer side, in pixels of the picture."""
+        return max(self.height, self.width)
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """y, x of its box's middle."""
+        top, left, bottom, right = self.box
+        return (top + bottom) / 2, (left + right) / 2
+
+
+def common_area(a: Candidate, b: Candidate) -> float:
+    """The area that two candidates' boxes share, in pixels of the picture."""
+    sides = np.minimum(a.box[2:], b.box[2:]) - np.maximum(a.box[:2], b.box[:2])
+    return float(sides.clip(0).prod())
+
+
+def overlap(a: Candidate, b: Candidate) -> bool:
+    """Whether most of the smaller one of two candidates' boxes lies in the other."""
+    return common_area(a, b) > 0.5 * min(a.area, b.area)
+
+
+def same_place(a: Candidate, b: Candidate) -> bool:
+    """Whether two candidates' boxes are nearly the same."""
+    return common_area(a, b) > 0.8 * max(a.area, b.area)
+
+
+def gap(a: Candidate, b: Candidate) -> float:
+    """How far two candidates' boxes are from each other, across or down, in pixels; below 0 where
+    they overlap."""
+    return float(np.maximum(a.box[:2] - b.box[2:], b.box[:2] - a.box[2:]).max())
+
+
+def block_size(rgb: np.ndarray) -> int:
+    """Of (H, W, 3) that was enlarged, pixels to squares: the side of a square; else mostly 1."""
+    down = np.flatnonzero((rgb[1:] != rgb[:-1]).any((1, 2))) + 1
+    across = np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1
+    return int(np.gcd.reduce(np.concatenate([down, across, rgb.shape[:2]])))
+
+
+def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
+    """(H, W, 3) as a grey picture (h, w) of at most SMALL pixels a side if it has no more to tell:
+    it is as small, or was enlarged from one, pixels to squares. None if it has more."""
+    if max(rgb.shape) > 32 * SMALL:  # nobody enlarges so much, and to look takes long
+        return None
+    block = block_size(rgb)
+    if max(rgb.shape) / block > SMALL:
+        return None
+    return to_grey(rgb[::block, ::block].astype(np.float32))
+
+
+def soft_candidates(grey: np.ndarray, shape: tuple[int, int]):
+    """Yield the whole of a small picture (h, w) as a candidate, in both polarities. There a pixel
+    is about as wide as a stroke, and its grey says how much of it is ink: a threshold would close
+    the loops. `shape`: the sides of the picture that it was, in pixels."""
+    low, high = grey.min(), grey.max()
+    scale = np.array(shape) / grey.shape
+    for dark, ink in (False, grey - low), (True, high - grey):
+        ink = ink / max(high - low, 1)
+        y, x = np.nonzero(ink > 0.25)
+        if len(y) == 0:
+            continue
+        top, left, bottom, right = y.min(), x.min(), y.max() + 1, x.max() + 1
+        cut_off = top == 0 or left == 0 or bottom == len(grey) or right == grey.shape[1]
+        ink = ink[top:bottom, left:right]
+        box = np.array([top, left, bottom, right]) * np.tile(scale, 2)
+        yield Candidate(place(resize(ink, BOX)), box, bool(cut_off), dark, ink)
+
+
+MOST = 40  # components of one kind of ink that are looked at, the largest: a page full of digits
+SMALLEST = 0.03  # of the longer side of the picture: what is smaller is a speck, or far away
+FAINT = 0.6  # of the threshold: a stroke's faint end, if it is connected to what is certainly ink
+
+
+def near_ones(box: np.ndarray, i: int) -> np.ndarray:
+    """Which components, (n,) bool, may belong to component i: smaller ones close to it, like the
+    detached bar of a 5. `box`: (n, 4) of all."""
+    sizes = (box[:, 2:] - box[:, :2]).max(1)
+    gap = np.maximum(box[:, :2] - box[i, 2:], box[i, :2] - box[:, 2:]).max(1)
+    return (gap < 0.25 * sizes[i]) & (sizes <= sizes[i])
+
+
+def ink_candidates(strength: np.ndarray, dark: bool, origin: np.ndarray, scale: float):
+    """Yield each large component of the ink (H, W), by itself and with its near ones."""
+    sure = threshold(strength)
+    edge = FAINT * sure
+    label, box = components(strength > edge)
+    if not len(box):
+        return
+    owner = label[label >= 0]
+    peak = np.zeros(len(box))
+    np.maximum.at(peak, owner, strength[label >= 0])
+    area = np.bincount(owner)
+    sizes = (box[:, 2:] - box[:, :2]).max(1)
+    large = (sizes >= SMALLEST * max(label.shape)) & (peak > sure) & (area >= 6)
+    kept = np.flatnonzero(large)
+    kept = kept[np.argsort(-sizes[kept], kind="stable")][:MOST]
+    for i in kept:
+        alone = np.arange(len(box)) == i
+        near = near_ones(box, i) & (peak > sure) & (area >= 0.02 * area[i])
+        for chosen in [alone, near] if near.sum() > 1 else [alone]:
+            part = np.append(box[chosen, :2].min(0), box[chosen, 2:].max(0))
+            top, left, bottom, right = part
+            inside = np.append(chosen, False)[label[top:bottom, left:right]]
+            values = strength[top:bottom, left:right] / (2 * edge)  # 0.5 at the edge of the ink
+            values = np.where(inside, values, values.clip(0, 0.49)).clip(0, 1).astype(np.float32)
+            cut_off = (part[:2] == 0).any() or (part[2:] == label.shape).any()
+            yield Candidate(place(draw(values)), origin + part * scale, bool(cut_off), dark, values)
+
+
+def whole(rgb: np.ndarray) -> list[Candidate]:
+    """A small picture (H, W, 3) as two candidates, light and dark ink; none of a larger one."""
+    small = few_pixels(rgb)
+    if small is None:
+        return []
+    return list(soft_candidates(small, rgb.shape[:2]))
+
+
+def candidates(rgb: np.ndarray, part: np.ndarray | None = None) -> list[Candidate]:
+    """Whatever may be a digit in (H, W, 3), or in a part of it: top, left, bottom, right in
+    pixels."""
+    if part is None:
+        part = np.array([0, 0, *rgb.shape[:2]])
+    top, left, bottom, right = part
+    view = rgb[top:bottom, left:right]
+    small = few_pixels(view)
+    if small is not None:
+        grey = resize(small, 4 * max(small.shape))
+    else:
+        grey = to_grey(shrink(view, WORK))
+        grey = resize(grey, min(WORK, 4 * max(grey.shape)))
+    scale = max(view.shape[:2]) / max(grey.shape)
+    origin = np.array([top, left, top, left])
+    return [candidate for dark, strength in ink_strengths(grey)
+            for candidate in ink_candidates(strength, dark, origin, scale)]
+
+
+# --- Candidates that are no digit, taken apart ----------------------------------------------------
+
+def part_of(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> Candidate:
+    """A candidate that is a part of another: `strength` (h, w), within a box in its pixels."""
+    top, left, bottom, right = inside
+    scale = candidate.height / len(candidate.strength)
+    box = np.tile(candidate.box[:2], 2) + inside * scale
+    strength = strength[top:bottom, left:right]
+    return Candidate(place(draw(strength)), box, candidate.cut_off, candidate.dark, strength)
+
+
+def strongest(candidate: Candidate) -> list[Candidate]:
+    """The large components of what is certainly ink in a candidate: without a paler line that joins
+    them, like those of ruled paper."""
+    sure = 0.5 / FAINT
+    label, box = components(candidate.strength > sure)
+    if not len(box):
+        return []
+    sizes = (box[:, 2:] - box[:, :2]).max(1)
+    found = []
+    for i in np.flatnonzero((sizes > 0.3 * max(label.shape)) & (sizes >= 6)):
+        strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
+        found.append(part_of(candidate, strength, box[i]))
+    return found
+
+
+VALLEYS = 6  # places where a candidate is cut, at the most
+
+
+def cut(candidate: Candidate) -> list[Candidate]:
+    """All pieces of a candidate that may be several digits touching each other, cut upright in the
+    valleys of the ink, where its columns have the least."""
+    strength = candidate.strength
+    height, width = strength.shape
+    filled = (strength >= 0.5).sum(0)
+    narrowest = max(2, round(0.15 * height))
+    places = []
+    for x in np.argsort(filled, kind="stable"):
+        if all(abs(x - other) >= narrowest for other in [0, width, *places]):
+            places.append(int(x))
+        if len(places) == VALLEYS:
+            break
+    places = [0, *sorted(places), width]
+    found = []
+    for i, left in enumerate(places):
+        for right in places[i + 1 :]:
+            y, x = np.nonzero(strength[:, left:right] >= 0.5)
+            if right - left > 1.4 * height or (left, right) == (0, width) or len(y) < 6:
+                continue
+            inside = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
+            piece = part_of(candidate, strength, inside)
+            piece.cut_from, piece.columns = candidate, (left, right)
+            found.append(piece)
+    return found
