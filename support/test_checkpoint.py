@@ -182,7 +182,7 @@ class TestInterrupted(ToyTestCase):
         """Just before a file is opened or renamed, in several runs, each later than the last."""
         arguments = ("--recipe", "dropout", "--epochs", 8)
         self.start(*arguments, "--out", "straight.pt").communicate()
-        for count in (2, 3, 7, 8, 9):
+        for count in (2, 7, 9):
             process = self.start(*arguments, "--out", "killed.pt", "--resume",
                                  at=(count, int(signal.SIGKILL), "killed.pt", "open os.rename"))
             process.communicate()
