@@ -307,8 +307,7 @@ def photographed(drawing: np.ndarray, height: float, rng: np.random.Generator) -
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """The intersection of two boxes by their union, from 0 to 1."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    common = sides.clip(0).prod()
+    common = ink.common_area(a, b)
     return common / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
 
 

@@ -305,20 +305,20 @@ class Candidate:
         return (top + bottom) / 2, (left + right) / 2
 
 
-def common_area(a: Candidate, b: Candidate) -> float:
-    """The area that two candidates' boxes share, in pixels of the picture."""
-    sides = np.minimum(a.box[2:], b.box[2:]) - np.maximum(a.box[:2], b.box[:2])
+def common_area(a: np.ndarray, b: np.ndarray) -> float:
+    """The area that two boxes share: top, left, bottom, right each."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     return float(sides.clip(0).prod())
 
 
 def overlap(a: Candidate, b: Candidate) -> bool:
     """Whether most of the smaller one of two candidates' boxes lies in the other."""
-    return common_area(a, b) > 0.5 * min(a.area, b.area)
+    return common_area(a.box, b.box) > 0.5 * min(a.area, b.area)
 
 
 def same_place(a: Candidate, b: Candidate) -> bool:
     """Whether two candidates' boxes are nearly the same."""
-    return common_area(a, b) > 0.8 * max(a.area, b.area)
+    return common_area(a.box, b.box) > 0.8 * max(a.area, b.area)
 
 
 def gap(a: Candidate, b: Candidate) -> float:
