@@ -11,21 +11,19 @@ a digit, drawn like that, and decides nothing. The network chooses: it has learn
 eleventh answer, from whatever is proposed that is no digit.
 """
 import functools
-import json
 import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import model
 from evaluate import predict, predict_all
 from idx_data import may_be_idx, read_idx
 from support import ink
-from support.command_line import Parser, printable, run_script, say
+from support.answers import Reading, answers, batches
+from support.command_line import Parser, run_script, say
+from support.cutting import cut, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
 from support.ink import Candidate
 from support.machine import pick_device, set_threads
-from support.pictures import pictures_at
 from support.png import write_png
 from support.seen import as_text, contact_sheet, steps
 
@@ -50,11 +48,6 @@ def judge(finder: model.Network, pictures: list[list[Candidate]]) -> None:
         candidate.probabilities = row
 
 
-def certainty(candidate: Candidate) -> float:
-    """The probability of its best digit."""
-    return float(candidate.probabilities[:-1].max())
-
-
 # --- Which candidates are chosen ------------------------------------------------------------------
 
 SIZE_COUNTS = 2  # a candidate of half the size needs odds four times as good
@@ -66,7 +59,7 @@ LIKE = 0.45  # of the best one's height: what is lower, or higher by as much, is
 def score(candidate: Candidate) -> float:
     """How much speaks for a candidate among others that overlap it: the logarithm of the odds of
     its best digit, and its size, for a fragment of a digit is often a good 1."""
-    chance = min(max(certainty(candidate), 1e-6), 1 - 1e-6)
+    chance = min(max(candidate.certainty, 1e-6), 1 - 1e-6)
     size = np.sqrt(candidate.area)  # not the longer side: lines, and edges of paper, look like a 1
     return float(np.log(chance / (1 - chance)) + SIZE_COUNTS * np.log(max(size, 1)))
 
@@ -80,9 +73,9 @@ def choose(candidates: list[Candidate], single: bool = False) -> list[Candidate]
     """Those of judged candidates that are digits, the best first: each that the network calls a
     digit, is of the ink and of a size like the best one's, and does not overlap a better one."""
     candidates = sorted(candidates, key=score, reverse=True)
-    digits = [candidate for candidate in candidates if certainty(candidate) > SURE_ENOUGH]
+    digits = [candidate for candidate in candidates if candidate.certainty > SURE_ENOUGH]
     if not digits:  # the best of all, though an unsure one
-        return [candidate for candidate in candidates if certainty(candidate) > POSSIBLE][:1]
+        return [candidate for candidate in candidates if candidate.certainty > POSSIBLE][:1]
     best = digits[0]
     chosen = [best]
     if single:
@@ -106,7 +99,7 @@ def doubt(candidates: list[Candidate], chosen: list[Candidate]) -> None:
     composed of validation digits, 4 instead of 17 of 460 are wrong above 90%; of pictures of one
     digit, 1 of 866 is no longer answered above 90%."""
     unread = [candidate for candidate in candidates
-              if certainty(candidate) <= SURE_ENOUGH and not candidate.cut_off
+              if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off
               and not any(ink.overlap(candidate, digit) for digit in chosen)]
     for digit in chosen:
         near = [other for other in unread
@@ -135,7 +128,6 @@ def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:
 FAR = 0.7  # of the longer side: what is smaller is looked at from closer up, and a third finer
 TWO_WIDE = 0.6  # of its height: two 1s that touch are wider
 APART = 6  # candidates that are taken apart, at the most: it takes time
-CUT_SURE = 0.9  # probability that each piece needs: there are many ways to cut
 
 
 def find_candidates(rgbs: list[np.ndarray], finder: model.Network, single: bool = False) -> list:
@@ -171,16 +163,18 @@ def look_again(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
     """What is far away, once more from closer up; and what is no digit, taken apart."""
     found = look_closer(rgb, candidates)
     for candidate in unread(candidates):
-        found += ink.strongest(candidate)
+        found += strongest(candidate)
         if candidate.width > TWO_WIDE * candidate.height:
-            found += ink.cut(candidate)
+            found += cut(candidate)
     return found
 
 
 def look_closer(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
     """The candidates of a part of a large picture (H, W, 3): of where its digits are or, if there
     is none, what is most like one."""
-    nearest = choose(candidates) or sorted(candidates, key=certainty)[-1:]
+    nearest = choose(candidates)
+    if not nearest:
+        nearest = sorted(candidates, key=lambda candidate: candidate.certainty)[-1:]
     if not nearest or max(rgb.shape) * FAR <= ink.WORK:
         return []
     box = np.array([candidate.box for candidate in nearest])
@@ -201,64 +195,12 @@ def unread(candidates: list[Candidate]) -> list[Candidate]:
         like = not chosen or alike(candidate, chosen[0])
         read = any(ink.overlap(candidate, other) for other in chosen)
         again = any(ink.same_place(candidate, other) for other in rest)
-        if like and not read and not again and certainty(candidate) <= SURE_ENOUGH:
+        if like and not read and not again and candidate.certainty <= SURE_ENOUGH:
             rest.append(candidate)
     return rest[:APART]
 
 
-def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:
-    """Judged candidates, of those that were cut only the best pieces."""
-    kept = [candidate for candidate in candidates if candidate.cut_from is None]
-    pieces = {}
-    for candidate in candidates:
-        if candidate.cut_from is not None:
-            pieces.setdefault(candidate.cut_from, []).append(candidate)
-    for of_one in pieces.values():
-        kept += best_cut(of_one)
-    return kept
-
-
-def best_cut(pieces: list[Candidate]) -> list[Candidate]:
-    """Of judged pieces of one candidate, those side by side that cover it and whose least certain
-    digit is the most certain; none if that one is not certain enough."""
-    best = {0: (1.0, [])}  # the column where a piece ends: the least certainty up to there, which
-    for piece in sorted(pieces, key=lambda piece: piece.columns):
-        start, end = piece.columns
-        if start not in best:
-            continue
-        least_before, before = best[start]
-        least = min(least_before, certainty(piece))
-        if end not in best or least > best[end][0]:
-            best[end] = (least, [*before, piece])
-    least, chosen = best[max(best)]
-    if least > CUT_SURE and len(chosen) > 1:
-        return chosen
-    return []
-
-
 # --- Readings -------------------------------------------------------------------------------------
-
-# Confidence under which an answer is called unsure: of 1,941 pictures of digits and numbers, 60% of
-# such answers were right, and 99.4% of the others.
-UNSURE = 0.8
-
-
-@dataclass
-class Reading:
-    """One digit that was read. probabilities: of the network's classes, the best is `digit`;
-    other: that it is none of them (all sum to 1); box: top, left, bottom, right in pixels."""
-    digit: int
-    confidence: float
-    probabilities: list[float]
-    other: float
-    box: list[float]
-    seen: np.ndarray  # (28, 28) uint8
-
-    def best(self, count: int) -> list[int]:
-        """The most probable classes, the best first."""
-        classes = range(len(self.probabilities))
-        return sorted(classes, key=lambda k: -self.probabilities[k])[:count]
-
 
 def read_pictures(net: model.Network, finder: model.Network, rgbs: list[np.ndarray],
                   single: bool = False) -> list[list[list[Reading]]]:
@@ -315,104 +257,6 @@ def mnist_style(rgba: np.ndarray, finder: model.Network | None = None) -> np.nda
 
 # --- At the command line --------------------------------------------------------------------------
 
-BATCH = 200  # pictures that are judged, and answered, at once
-PIXELS = 1 << 24  # of them that are kept in memory for it
-
-
-@dataclass
-class Answer:
-    """What there is to say about one picture."""
-    image: str  # the path as it was given
-    index: int | None = None  # in an IDX file
-    error: str = ""  # why nothing else is known
-    rgb: np.ndarray | None = None  # (H, W, 3), until it is read
-    rows: list[list[Reading]] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return printable(self.image if self.index is None else f"{self.image}[{self.index}]")
-
-    @property
-    def digits(self) -> list[Reading]:
-        return [reading for row in self.rows for reading in row]
-
-    @property
-    def text(self) -> str:
-        return "\n".join("".join(str(reading.digit) for reading in row) for row in self.rows)
-
-    @property
-    def confidence(self) -> float:
-        return min(reading.confidence for reading in self.digits)
-
-    def line(self, width: int, top: int) -> str:
-        """The answer for people: the number and its confidence; for one digit, the next best."""
-        if self.error:
-            return f"{self.name:<{width}}   error: {self.error}"
-        line = f"{self.name:<{width}}   {' / '.join(self.text.split())}  {self.confidence:6.1%}"
-        if self.confidence < UNSURE:
-            line += "  unsure"
-        if len(self.digits) == 1:
-            digit = self.digits[0]
-            best = "   ".join(f"{k} {digit.probabilities[k]:.1%}" for k in digit.best(top))
-            line += f"      {best}"
-        return line
-
-    def json(self) -> str:
-        item = {"image": self.image}
-        if self.index is not None:
-            item["index"] = self.index
-        if self.error:
-            return json.dumps({**item, "error": self.error})
-        first = self.digits[0]
-        item |= {"digit": first.digit, "confidence": self.confidence,
-                 "probabilities": first.probabilities, "other": first.other, "text": self.text,
-                 "digits": [{"digit": reading.digit, "confidence": reading.confidence,
-                             "box": [round(side, 1) for side in reading.box]}
-                            for reading in self.digits]}
-        if self.confidence < UNSURE:
-            item["unsure"] = True
-        return json.dumps(item)
-
-
-def answers(paths: list[str], index: list[int] | None):
-    """Yield an Answer for each picture, with its pixels. A bad file does not stop the others."""
-    for path in paths:
-        try:
-            found = pictures_at(path, index, may_be_idx, read_idx)
-        except (FormatError, OSError) as error:
-            yield Answer(path, error=reason(error, path))
-            continue
-        for name, number, read in found:
-            answer = Answer(name, number)
-            try:
-                answer.rgb = ink.composite(read())
-            except (FormatError, OSError) as error:
-                answer.error = reason(error, name)
-            yield answer
-
-
-def reason(error: Exception, path: str) -> str:
-    """What an error says, without the path: that stands beside it."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.removeprefix(f"{path}: ")
-
-
-def batches(found):
-    """Lists of answers, to be judged at once: BATCH of them or PIXELS, or what a second brings."""
-    batch, pixels = [], 0
-    started = time.monotonic()
-    for answer in found:
-        batch.append(answer)
-        if answer.rgb is not None:
-            pixels += answer.rgb.shape[0] * answer.rgb.shape[1]
-        if len(batch) == BATCH or pixels > PIXELS or time.monotonic() - started > 1:
-            yield batch
-            batch, pixels = [], 0
-            started = time.monotonic()
-    if batch:
-        yield batch
-
-
 def make_parser() -> Parser:
     parser = Parser("Read the handwritten digits in any picture.")
     parser.add_argument("images", nargs="+", metavar="IMAGE",
@@ -461,7 +305,7 @@ def main(arguments: list[str]) -> int:
     first, seen = None, []
     failed = False
     width = 0
-    for batch in batches(answers(options.images, index)):
+    for batch in batches(answers(options.images, index, may_be_idx, read_idx)):
         readable = [answer for answer in batch if not answer.error]
         rgbs = [answer.rgb for answer in readable]
         if options.save_steps and readable and first is None:

@@ -33,10 +33,12 @@ import idx_data
 import infer
 import model
 import train
-from support import benchmark, ink, png, seen
+from support import benchmark, cutting, ink, png, seen
+from support.answers import UNSURE, Answer, Reading, batches
 from support.compositions import examples
 from support.errors import FormatError, UsageError
 from support.ink import Candidate, components
+from support.mnist_style import draw, place, resize
 from support.pictures import opaque
 from support.test_tools import (HERE, SCRIPTS, TestCase, ToyTestCase, call, data_folder, fuzz,
                                 mnist, needs_mnist, picture, run, some_digits, some_net,
@@ -1015,7 +1017,7 @@ class TestChoose(TestCase):
                                 (judged(0, 0.1, [40, 35, 48, 40]), False)):  # too small
             digit, = in_a_row("7")
             infer.doubt([digit, unread], [digit])
-            self.assertEqual(infer.certainty(digit) < 0.98, doubted)
+            self.assertEqual(digit.certainty < 0.98, doubted)
             self.assertAlmostEqual(digit.probabilities.sum(), 1, 5)
 
     def test_rows_from_top_to_bottom_each_from_left_to_right(self):
@@ -1035,10 +1037,10 @@ class TestChoose(TestCase):
 
         good = [piece(1, 0.97, 0, 4), piece(7, 0.96, 4, 9)]
         poor = [piece(4, 0.99, 0, 6), piece(0, 0.60, 6, 9)]
-        self.assertEqual(infer.best_cut(poor + good), good)
-        self.assertEqual(infer.best_cut(poor), [])
-        self.assertEqual(infer.best_cut(good[:1]), [])  # it covers only a half
-        self.assertEqual(infer.best_cut([]), [])
+        self.assertEqual(cutting.best_cut(poor + good), good)
+        self.assertEqual(cutting.best_cut(poor), [])
+        self.assertEqual(cutting.best_cut(good[:1]), [])  # it covers only a half
+        self.assertEqual(cutting.best_cut([]), [])
 
 
 # --- From a picture to a number -------------------------------------------------------------------
@@ -1163,7 +1165,7 @@ class TestPictureToNumber(TestCase):
             self.assertEqual(read(rgba), "5")
 
     def test_few_pixels(self):
-        small = ink.resize(written("5", 120, 16), 28)
+        small = resize(written("5", 120, 16), 28)
         self.assertEqual(read(picture(small)), "5")
         self.assertEqual(read(picture(np.kron(small, np.ones((7, 7))))), "5")
 
@@ -1282,16 +1284,16 @@ class TestInfer(TestCase):
         def reading(digit, confidence):
             rest = [(1 - confidence) / 10] * 10
             rest[digit] = confidence
-            return infer.Reading(digit, confidence, rest, (1 - confidence) / 10, [0, 0, 9, 9], None)
+            return Reading(digit, confidence, rest, (1 - confidence) / 10, [0, 0, 9, 9], None)
 
-        for confidence in (0.999, infer.UNSURE, infer.UNSURE - 0.01):
-            answer = infer.Answer("a.png", rows=[[reading(2, 0.99), reading(0, confidence)],
+        for confidence in (0.999, UNSURE, UNSURE - 0.01):
+            answer = Answer("a.png", rows=[[reading(2, 0.99), reading(0, confidence)],
                                                  [reading(7, 0.999)]])
             item = json.loads(answer.json())
             self.assertEqual((item["text"], item["confidence"]),
                              ("20\n7", min(confidence, 0.99)))
-            self.assertEqual(item.get("unsure", False), confidence < infer.UNSURE)
-            self.assertEqual("unsure" in answer.line(5, 3), confidence < infer.UNSURE)
+            self.assertEqual(item.get("unsure", False), confidence < UNSURE)
+            self.assertEqual("unsure" in answer.line(5, 3), confidence < UNSURE)
             self.assertIn("20 / 7", answer.line(5, 3))
 
     def test_no_digit_found(self):
@@ -1365,19 +1367,19 @@ class TestInfer(TestCase):
         np.testing.assert_array_equal(strip, seen.steps(rgba[..., :3], candidates, chosen))
 
     def test_batches_come_by_count_by_pixels_and_by_time(self):
-        answer = infer.Answer("x")
-        large = infer.Answer("x", rgb=np.empty((3000, 3000, 3), np.uint8))
+        answer = Answer("x")
+        large = Answer("x", rgb=np.empty((3000, 3000, 3), np.uint8))
         for tick, answers, sizes in ((0, [answer] * 450, [200, 200, 50]),
                                      (0, [large] * 5, [2, 2, 1]),
                                      (0.3, [answer] * 10, [4, 4, 2])):
             with mock.patch("time.monotonic", itertools.count(step=tick).__next__):
-                batches = list(infer.batches(iter(answers)))
-            self.assertEqual([len(batch) for batch in batches], sizes)
+                taken = list(batches(iter(answers)))
+            self.assertEqual([len(batch) for batch in taken], sizes)
 
     def test_the_batch_changes_nothing(self):
         net = infer.own_finder()
         rgbs = [picture(written(text))[..., :3] for text in ("58", "3\n6")]
-        rgbs.append(ink.resize(written("5", 120, 16), 28)[..., None].repeat(3, 2) * 255)
+        rgbs.append(resize(written("5", 120, 16), 28)[..., None].repeat(3, 2) * 255)
         together = infer.read_pictures(net, net, rgbs)
         for rgb, rows in zip(rgbs, together):
             alone, = infer.read_pictures(net, net, [rgb])
@@ -1475,7 +1477,7 @@ class TestReadme(TestCase):
         shutil.copytree(HERE / "docs", self.folder / "docs")
         write_toy(self.folder / "data", 300, 100)
         images = idx_data.read_idx(self.folder / "data/t10k-images-idx3-ubyte")
-        images[[0, 7, 42]] = ink.place(ink.draw(written_digit(7)))  # those that infer.py reads
+        images[[0, 7, 42]] = place(draw(written_digit(7)))  # those that infer.py reads
         idx_data.write_idx(self.folder / "data/t10k-images-idx3-ubyte", images)
         write_toy(self.folder / "fashion", 300, 100)
         for part in ("train", "test"):

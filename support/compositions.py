@@ -7,6 +7,8 @@ strokes, paper, digits, pictures, examples.
 """
 from support import ink
 from support.command_line import Progress
+from support.cutting import cut, strongest
+from support.mnist_style import BOX, SIDE, draw, place, resampling, resize
 
 import numpy as np
 import torch
@@ -98,7 +100,7 @@ def waves(shape: tuple[int, int], rng: np.random.Generator, size: float) -> np.n
     standard deviation 1."""
     points = max(3, round(1 / size))
     field = rng.normal(0, 1, (points, points)).astype(np.float32)
-    field = ink.resampling(points, shape[0]) @ field @ ink.resampling(points, shape[1]).T
+    field = resampling(points, shape[0]) @ field @ resampling(points, shape[1]).T
     return (field - field.mean()) / max(field.std(), 1e-6)
 
 
@@ -149,7 +151,7 @@ def cut_out(image: np.ndarray) -> np.ndarray:
 def written(digit: np.ndarray, height: int, rng: np.random.Generator) -> np.ndarray:
     """A digit of `cut_out`, drawn `height` pixels high by a thin or a broad pen: (height, w)."""
     side = max(2, round(height * max(digit.shape) / digit.shape[0]))
-    large = ink.resize(np.pad(digit, 1), side + 2)
+    large = resize(np.pad(digit, 1), side + 2)
     sharp = max(1, height / 12)  # enlarged, the soft edge of MNIST's strokes becomes sharp again
     return ((large - rng.uniform(0.25, 0.65)) * sharp + 0.5).clip(0, 1)
 
@@ -181,7 +183,7 @@ def made_up(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
         if rng.random() < 0.5:
             digit = digit[::-1]
         rows, columns = digit.shape
-        return ink.resampling(rows, height) @ digit @ ink.resampling(columns, width).T
+        return resampling(rows, height) @ digit @ resampling(columns, width).T
 
     kind = rng.random()
     high, wide = rng.integers(24, 41, 2)
@@ -210,7 +212,7 @@ def made_up(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
         picture = part(high, wide)
         for _ in range(rng.integers(1, 3)):
             picture = np.maximum(picture, part(high, wide))
-    return ink.place(ink.draw(np.pad(picture, 1).astype(np.float32)))
+    return place(draw(np.pad(picture, 1).astype(np.float32)))
 
 
 # --- Pictures -------------------------------------------------------------------------------------
@@ -298,7 +300,7 @@ def photographed(drawing: np.ndarray, height: float, rng: np.random.Generator) -
     side = max(shape)
     if rng.random() < 0.35:  # few pixels
         side = min(side, round(rng.uniform(8, 40) * side / max(height, side / 4)))
-        grey = ink.resize(grey.astype(np.float32), max(side, 8))
+        grey = resize(grey.astype(np.float32), max(side, 8))
     grey = grey.clip(0, 255).astype(np.uint8)
     return np.dstack([grey] * 3)
 
@@ -325,7 +327,7 @@ def judge(candidate: ink.Candidate, truth: list) -> int | None:
     if max(shares, default=0) < 0.3:
         return -1
     nearest = int(np.argmax(shares))
-    wanted = ink.place(ink.resize(truth[nearest][2], ink.BOX))
+    wanted = place(resize(truth[nearest][2], BOX))
     likeness = alike(candidate.seen, wanted)
     if likeness < 0.3:
         return -1
@@ -359,7 +361,7 @@ def examples(images: np.ndarray, labels: np.ndarray, numbers, seed: int, other: 
         wide = [c for c in found if c.width > 0.6 * c.height and judge(c, truth) == -1]
         found = [c for c in found if not (is_stroke(c) and c.cut_off)]
         for i in rng.permutation(len(wide))[:2]:
-            parts = ink.cut(wide[i]) + ink.strongest(wide[i])
+            parts = cut(wide[i]) + strongest(wide[i])
             found += [c for c in parts if not is_stroke(c)]
         taken, others = set(), 0
         for i in rng.permutation(len(found)):
@@ -378,7 +380,7 @@ def examples(images: np.ndarray, labels: np.ndarray, numbers, seed: int, other: 
             seen.append(made_up(images, labels, rng))
             known.append(other)
     if not seen:
-        return np.zeros((0, ink.SIDE, ink.SIDE), np.uint8), np.zeros(0, np.int64)
+        return np.zeros((0, SIDE, SIDE), np.uint8), np.zeros(0, np.int64)
     return np.stack(seen), np.array(known, np.int64)
 
 

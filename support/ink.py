@@ -5,37 +5,20 @@ the ink, each connected component is a candidate; a network says afterwards whic
 digits. Numpy only. The order of this file: a grey picture, paper and ink, connected components, the
 digit as MNIST draws it, candidates.
 """
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from support.errors import FormatError
+from support.mnist_style import BOX, draw, place, resize
 from support.pictures import luminance
 
 WORK = 320  # pixels of the longer side in which ink is looked for
 SMALL = 40  # pixels of the longer side up to which a pixel is about as wide as a stroke
-BOX, SIDE = 20, 28  # pixels: the digit is fitted into a box of 20 × 20 in a picture of 28 × 28
 NO_INK = "no ink found: the picture is empty, or too faint"
 
 
 # --- A grey picture -------------------------------------------------------------------------------
-
-@functools.lru_cache(1000)
-def resampling(size: int, new: int) -> np.ndarray:
-    """(new, size) float32: row i says how much of each old pixel goes into new pixel i. Shrinking
-    takes the mean over a new pixel's area, so no thin stroke is skipped; enlarging is linear."""
-    step = size / new
-    centre = ((np.arange(new)[:, None] + 0.5) * step - 0.5).clip(0, size - 1)
-    table = ((max(step, 1) + 1) / 2 - np.abs(np.arange(size) - centre)).clip(0, 1)
-    return (table / table.sum(1, keepdims=True)).astype(np.float32)
-
-
-def resize(grey: np.ndarray, side: int) -> np.ndarray:
-    """(H, W) float32 becomes (h, w) with `side` pixels on the longer side, the aspect kept."""
-    height, width = (max(1, round(n * side / max(grey.shape))) for n in grey.shape)
-    return resampling(grey.shape[0], height) @ grey @ resampling(grey.shape[1], width).T
-
 
 def composite(rgba: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 becomes opaque (H, W, 3), uint8 or float32. Raises FormatError where nothing
@@ -195,76 +178,6 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return label, box
 
 
-# --- The digit as MNIST draws it ------------------------------------------------------------------
-
-FINE = 4  # it is drawn this many times finer, and averaged down at the end
-THIN, THICK = 1.9, 3.6  # pixels: the strokes of most MNIST digits are between these
-
-
-def stroke_width(inside: np.ndarray) -> float:
-    """The mean width of the strokes of (H, W) bool, in pixels: a long stroke has its area, width ×
-    length, and its edge, twice the length. An edge is as long as it is often crossed by lines in
-    four directions (Crofton's formula)."""
-    wide = np.pad(inside, 1)
-    straight = (wide[1:] != wide[:-1]).sum() + (wide[:, 1:] != wide[:, :-1]).sum()
-    aslant = (wide[1:, 1:] != wide[:-1, :-1]).sum() + (wide[1:, :-1] != wide[:-1, 1:]).sum()
-    edge = np.pi / 8 * (straight + aslant / np.sqrt(2))
-    return 2 * inside.sum() / edge
-
-
-def thicker(inside: np.ndarray, radius: float) -> np.ndarray:
-    """(H, W) bool, each pixel of it a disc of `radius` pixels: rows that reach the further, the
-    nearer they are to the disc's middle."""
-    height, width = inside.shape
-    result = inside.copy()
-    row = inside.copy()  # each pixel a level stroke that reaches `reach` pixels to both sides
-    reach = 0
-    for away in range(int(radius), -1, -1):
-        while (reach + 1) ** 2 <= radius**2 - away**2:
-            reach += 1
-            row[:, reach:] |= inside[:, : max(width - reach, 0)]
-            row[:, : max(width - reach, 0)] |= inside[:, reach:]
-        result[away:] |= row[: height - away]
-        result[: height - away] |= row[away:]
-    return result
-
-
-def solid(strength: np.ndarray) -> np.ndarray:
-    """Which pixels of (H, W) are ink: those of half the usual strength. That is 1, but where a
-    large picture was made small, a thin line has become pale."""
-    return strength > np.median(strength[strength >= strength.max() / 2]) / 2
-
-
-def draw(strength: np.ndarray) -> np.ndarray:
-    """(H, W) float32, cut out at the digit, 0.5 at its edge, becomes a drawing (20, w) or (h, 20),
-    0 to 1, with strokes as thick as MNIST's: a thin one does not fade, a thick one not fill up."""
-    inside = solid(resize(strength, BOX * FINE))
-    width = stroke_width(inside)
-    grow = (np.clip(width, THIN * FINE, THICK * FINE) - width) / 2
-    margin = max(0, round(grow))
-    inside = np.pad(solid(resize(strength, BOX * FINE - 2 * margin)), margin)
-    if grow >= 1:
-        inside = thicker(inside, grow)
-    if grow <= -1:
-        inside = ~thicker(~np.pad(inside, 1), -grow)[1:-1, 1:-1]
-    # Padded to whole pixels, then averaged: the grey levels of anti-aliasing.
-    spare = [(-n % FINE // 2, -(-n % FINE // -2)) for n in inside.shape]
-    inside = np.pad(inside, spare)
-    return inside.reshape(inside.shape[0] // FINE, FINE, -1, FINE).mean((1, 3))
-
-
-def place(drawing: np.ndarray) -> np.ndarray:
-    """(h, w) of 0 to 1, at most 28, becomes (28, 28) uint8, the centre of mass at the centre."""
-    picture = np.zeros((SIDE, SIDE), np.uint8)
-    corner = []
-    for axis, length in enumerate(drawing.shape):
-        centre = drawing.sum(1 - axis) @ (np.arange(length) + 0.5) / max(drawing.sum(), 1e-9)
-        corner.append(min(max(round(SIDE / 2 - centre), 0), SIDE - length))
-    y, x = corner
-    picture[y : y + drawing.shape[0], x : x + drawing.shape[1]] = np.rint(255 * drawing)
-    return picture
-
-
 # --- Candidates -----------------------------------------------------------------------------------
 
 @dataclass(eq=False)  # one is equal to itself only
@@ -297,6 +210,11 @@ class Candidate:
     def side(self) -> float:
         """The longer side, in pixels of the picture."""
         return max(self.height, self.width)
+
+    @property
+    def certainty(self) -> float:
+        """The probability of its best digit."""
+        return float(self.probabilities[:-1].max())
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -429,59 +347,3 @@ def candidates(rgb: np.ndarray, part: np.ndarray | None = None) -> list[Candidat
     origin = np.array([top, left, top, left])
     return [candidate for dark, strength in ink_strengths(grey)
             for candidate in ink_candidates(strength, dark, origin, scale)]
-
-
-# --- Candidates that are no digit, taken apart ----------------------------------------------------
-
-def part_of(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> Candidate:
-    """A candidate that is a part of another: `strength` (h, w), within a box in its pixels."""
-    top, left, bottom, right = inside
-    scale = candidate.height / len(candidate.strength)
-    box = np.tile(candidate.box[:2], 2) + inside * scale
-    strength = strength[top:bottom, left:right]
-    return Candidate(place(draw(strength)), box, candidate.cut_off, candidate.dark, strength)
-
-
-def strongest(candidate: Candidate) -> list[Candidate]:
-    """The large components of what is certainly ink in a candidate: without a paler line that joins
-    them, like those of ruled paper."""
-    sure = 0.5 / FAINT
-    label, box = components(candidate.strength > sure)
-    if not len(box):
-        return []
-    sizes = (box[:, 2:] - box[:, :2]).max(1)
-    found = []
-    for i in np.flatnonzero((sizes > 0.3 * max(label.shape)) & (sizes >= 6)):
-        strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
-        found.append(part_of(candidate, strength, box[i]))
-    return found
-
-
-VALLEYS = 6  # places where a candidate is cut, at the most
-
-
-def cut(candidate: Candidate) -> list[Candidate]:
-    """All pieces of a candidate that may be several digits touching each other, cut upright in the
-    valleys of the ink, where its columns have the least."""
-    strength = candidate.strength
-    height, width = strength.shape
-    filled = (strength >= 0.5).sum(0)
-    narrowest = max(2, round(0.15 * height))
-    places = []
-    for x in np.argsort(filled, kind="stable"):
-        if all(abs(x - other) >= narrowest for other in [0, width, *places]):
-            places.append(int(x))
-        if len(places) == VALLEYS:
-            break
-    places = [0, *sorted(places), width]
-    found = []
-    for i, left in enumerate(places):
-        for right in places[i + 1 :]:
-            y, x = np.nonzero(strength[:, left:right] >= 0.5)
-            if right - left > 1.4 * height or (left, right) == (0, width) or len(y) < 6:
-                continue
-            inside = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
-            piece = part_of(candidate, strength, inside)
-            piece.cut_from, piece.columns = candidate, (left, right)
-            found.append(piece)
-    return found

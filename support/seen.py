@@ -2,6 +2,7 @@
 import numpy as np
 
 from support import ink
+from support.mnist_style import SIDE, resize
 
 MARKS = " ▀▄█"  # two pixels, one above the other: neither is ink, the upper, the lower, both
 BAR = 30  # characters
@@ -26,7 +27,7 @@ def as_text(seen: np.ndarray, probabilities: list[float], other: float) -> str:
 def contact_sheet(pictures: list[np.ndarray]) -> np.ndarray:
     """(h, w) pictures of one size in rows of ten, as one (H, W) uint8."""
     if not pictures:
-        return np.zeros((ink.SIDE, ink.SIDE), np.uint8)
+        return np.zeros((SIDE, SIDE), np.uint8)
     columns = min(10, len(pictures))
     blank = np.zeros_like(pictures[0])
     pictures = pictures + [blank] * (-len(pictures) % columns)
@@ -46,7 +47,7 @@ def steps(rgb: np.ndarray, candidates: list[ink.Candidate],
             tile = np.pad(tile, 1, constant_values=255)
         tiles.append(tile)
     sheet = contact_sheet(tiles)
-    grey = ink.resize(ink.to_grey(ink.shrink(rgb, ink.WORK)), ink.WORK).clip(0, 255)
+    grey = resize(ink.to_grey(ink.shrink(rgb, ink.WORK)), ink.WORK).clip(0, 255)
     scale = max(grey.shape) / max(rgb.shape)
     for candidate in chosen:
         top, left, bottom, right = (candidate.box * scale).astype(int) + [-2, -2, 1, 1]

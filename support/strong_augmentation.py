@@ -50,7 +50,8 @@ def random_moves(count: int, size: int, deviation: float, generator) -> torch.Te
 
 def random_pen(images: torch.Tensor, most: float, generator) -> torch.Tensor:
     """(B, H, W) float images, each blended with itself either thicker, as of a broad pen, or
-    blurred, as of a coarse camera. Thinner strokes are not needed: `ink.draw` thickens them."""
+    blurred, as of a coarse camera. Thinner strokes are not needed: `mnist_style.draw` thickens
+    them."""
     images = images.unsqueeze(1)
     u = torch.rand(len(images), 1, 1, 1, generator=generator, device=generator.device) * 2 - 1
     thick = F.max_pool2d(images, 3, stride=1, padding=1)

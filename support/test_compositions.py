@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from support import compositions, ink
+from support.mnist_style import draw, place
 from support.test_tools import TestCase, toy_images, written_digit
 
 LABELS = np.arange(40) % 10
@@ -49,7 +50,7 @@ class TestExamples(TestCase):
             return compositions.examples(IMAGES, LABELS, [0], 0, other)
 
     def test_labels_by_hand(self):
-        plain = [ink.place(ink.draw(written_digit(digit, 80, 8))) for digit in range(10)]
+        plain = [place(draw(written_digit(digit, 80, 8))) for digit in range(10)]
         for parts in ([5], [2, 0, 2, 5], [3, "frame"], ["frame"]):
             seen, labels = self.examples(*parts)
             digits = [part for part in parts if part != "frame"]
@@ -64,9 +65,9 @@ class TestExamples(TestCase):
     def test_a_part_of_a_digit_is_neither_digit_nor_other(self):
         _, truth = compose_by_hand(8)
         (_, box, drawing), = truth
-        whole = ink.Candidate(ink.place(ink.draw(drawing)), box, False, True, drawing)
+        whole = ink.Candidate(place(draw(drawing)), box, False, True, drawing)
         self.assertEqual(compositions.judge(whole, truth), 0)
-        half = ink.Candidate(ink.place(ink.draw(drawing[: len(drawing) // 2])),
+        half = ink.Candidate(place(draw(drawing[: len(drawing) // 2])),
                              np.append(box[:2], [(box[0] + box[2]) / 2, box[3]]), False, True,
                              drawing)
         self.assertIsNone(compositions.judge(half, truth))

@@ -3,7 +3,7 @@ import unittest
 
 import numpy as np
 
-from support import ink
+from support import cutting, ink, mnist_style
 
 
 def bar(height: int, width: int, shape=(80, 80), at=(20, 30)) -> np.ndarray:
@@ -63,11 +63,11 @@ class TestGrey(unittest.TestCase):
     def test_resampling_keeps_the_mean(self):
         rng = np.random.default_rng(0)
         grey = rng.random((60, 40)).astype(np.float32)
-        small = ink.resize(grey, 20)  # a whole number of pixels becomes one
+        small = mnist_style.resize(grey, 20)  # a whole number of pixels becomes one
         blocks = grey.reshape(20, 3, -1).mean(1)
         self.assertEqual(small.shape, (20, 13))
         self.assertAlmostEqual(small.mean(), grey.mean(), places=2)
-        np.testing.assert_allclose(ink.resampling(60, 20) @ grey, blocks, rtol=1e-5)
+        np.testing.assert_allclose(mnist_style.resampling(60, 20) @ grey, blocks, rtol=1e-5)
 
     def test_paper_under_strokes(self):
         light = np.linspace(120, 220, 200, dtype=np.float32)[:, None] * np.ones(200, np.float32)
@@ -89,7 +89,7 @@ class TestGrey(unittest.TestCase):
 class TestDrawing(unittest.TestCase):
     def test_stroke_width_of_a_bar(self):
         for width in (4, 9, 16):
-            measured = ink.stroke_width(bar(70, width, (90, 60), (10, 20)))
+            measured = mnist_style.stroke_width(bar(70, width, (90, 60), (10, 20)))
             self.assertAlmostEqual(measured, width * 70 / (70 + width), delta=0.12 * width)
 
     def test_thicker_against_distances(self):
@@ -99,18 +99,18 @@ class TestDrawing(unittest.TestCase):
             y, x = np.nonzero(inside)
             grid = np.mgrid[:30, :20][..., None]
             away = np.hypot(grid[0] - y, grid[1] - x).min(-1)
-            np.testing.assert_array_equal(ink.thicker(inside, radius), away <= radius)
+            np.testing.assert_array_equal(mnist_style.thicker(inside, radius), away <= radius)
 
     def test_thin_and_thick_strokes_become_mnist_s(self):
         for width in (2, 6, 14):
-            drawing = ink.draw(bar(76, width, (76, width), (0, 0)).astype(np.float32))
-            self.assertEqual(drawing.shape[0], ink.BOX)
+            drawing = mnist_style.draw(bar(76, width, (76, width), (0, 0)).astype(np.float32))
+            self.assertEqual(drawing.shape[0], mnist_style.BOX)
             self.assertTrue(1.5 <= drawing[10].sum() <= 4, drawing[10].sum())
 
     def test_the_centre_of_mass_is_in_the_middle(self):
         drawing = np.zeros((20, 14))
         drawing[:, :4] = 1
-        seen = ink.place(drawing).astype(float)
+        seen = mnist_style.place(drawing).astype(float)
         y, x = np.mgrid[:28, :28]
         self.assertAlmostEqual((seen * x).sum() / seen.sum(), 13.5, delta=0.5)
         self.assertAlmostEqual((seen * y).sum() / seen.sum(), 13.5, delta=0.5)
@@ -152,7 +152,7 @@ class TestCandidates(unittest.TestCase):
         rgb = np.dstack([np.where(mask, 0, 255)] * 3).astype(np.uint8)
         whole = [candidate for candidate in ink.candidates(rgb) if not candidate.cut_off]
         joined = max(whole, key=lambda candidate: candidate.width)
-        parts = ink.cut(joined)
+        parts = cutting.cut(joined)
         self.assertTrue(any(part.columns[0] == 0 and 10 <= part.columns[1] <= 50 for part in parts))
         ends = {part.columns[1] for part in parts}
         self.assertIn(joined.strength.shape[1], ends)
@@ -164,7 +164,7 @@ class TestCandidates(unittest.TestCase):
         # The line is above the edge, 0.5, but below what is certainly ink, 0.83.
         candidate = ink.Candidate(np.zeros((28, 28), np.uint8), np.array([0, 0, 40, 60]), False,
                                   True, strength)
-        boxes = [part.box.tolist() for part in ink.strongest(candidate)]
+        boxes = [part.box.tolist() for part in cutting.strongest(candidate)]
         self.assertEqual(boxes, [[5, 20, 35, 26]])
 
 

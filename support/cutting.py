@@ -1,0 +1,94 @@
+"""Candidates that are no digit, taken apart: digits that touch, or that a paler line joins."""
+import numpy as np
+
+from support.ink import FAINT, Candidate, components
+from support.mnist_style import draw, place
+
+
+def part_of(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> Candidate:
+    """A candidate that is a part of another: `strength` (h, w), within a box in its pixels."""
+    top, left, bottom, right = inside
+    scale = candidate.height / len(candidate.strength)
+    box = np.tile(candidate.box[:2], 2) + inside * scale
+    strength = strength[top:bottom, left:right]
+    return Candidate(place(draw(strength)), box, candidate.cut_off, candidate.dark, strength)
+
+
+def strongest(candidate: Candidate) -> list[Candidate]:
+    """The large components of what is certainly ink in a candidate: without a paler line that joins
+    them, like those of ruled paper."""
+    sure = 0.5 / FAINT
+    label, box = components(candidate.strength > sure)
+    if not len(box):
+        return []
+    sizes = (box[:, 2:] - box[:, :2]).max(1)
+    found = []
+    for i in np.flatnonzero((sizes > 0.3 * max(label.shape)) & (sizes >= 6)):
+        strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
+        found.append(part_of(candidate, strength, box[i]))
+    return found
+
+
+VALLEYS = 6  # places where a candidate is cut, at the most
+
+
+def cut(candidate: Candidate) -> list[Candidate]:
+    """All pieces of a candidate that may be several digits touching each other, cut upright in the
+    valleys of the ink, where its columns have the least."""
+    strength = candidate.strength
+    height, width = strength.shape
+    filled = (strength >= 0.5).sum(0)
+    narrowest = max(2, round(0.15 * height))
+    places = []
+    for x in np.argsort(filled, kind="stable"):
+        if all(abs(x - other) >= narrowest for other in [0, width, *places]):
+            places.append(int(x))
+        if len(places) == VALLEYS:
+            break
+    places = [0, *sorted(places), width]
+    found = []
+    for i, left in enumerate(places):
+        for right in places[i + 1 :]:
+            y, x = np.nonzero(strength[:, left:right] >= 0.5)
+            if right - left > 1.4 * height or (left, right) == (0, width) or len(y) < 6:
+                continue
+            inside = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
+            piece = part_of(candidate, strength, inside)
+            piece.cut_from, piece.columns = candidate, (left, right)
+            found.append(piece)
+    return found
+
+
+# --- Which pieces are taken, once a network has judged them ---------------------------------------
+
+CUT_SURE = 0.9  # probability that each piece needs: there are many ways to cut
+
+
+def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:
+    """Judged candidates, of those that were cut only the best pieces."""
+    kept = [candidate for candidate in candidates if candidate.cut_from is None]
+    pieces = {}
+    for candidate in candidates:
+        if candidate.cut_from is not None:
+            pieces.setdefault(candidate.cut_from, []).append(candidate)
+    for of_one in pieces.values():
+        kept += best_cut(of_one)
+    return kept
+
+
+def best_cut(pieces: list[Candidate]) -> list[Candidate]:
+    """Of judged pieces of one candidate, those side by side that cover it and whose least certain
+    digit is the most certain; none if that one is not certain enough."""
+    best = {0: (1.0, [])}  # the column where a piece ends: the least certainty up to there, which
+    for piece in sorted(pieces, key=lambda piece: piece.columns):
+        start, end = piece.columns
+        if start not in best:
+            continue
+        least_before, before = best[start]
+        least = min(least_before, piece.certainty)
+        if end not in best or least > best[end][0]:
+            best[end] = (least, [*before, piece])
+    least, chosen = best[max(best)]
+    if least > CUT_SURE and len(chosen) > 1:
+        return chosen
+    return []
