@@ -91,23 +91,31 @@ def choose(candidates: list[Candidate], single: bool = False) -> list[Candidate]
 NEAR = 0.5  # of a digit's longer side: what is nearer belongs to the same writing
 LARGE = 0.3  # of a digit's longer side: what is smaller is a dot or a speck
 BESIDE_OTHERS = 0.5  # how far a digit is believed beside large ink that is no digit
+CUT_OUT = 0.8  # and one that was cut out of such ink: of 100 such numbers, 80 were right
+
+
+def speaks_against(other: Candidate, digit: Candidate, chosen: list[Candidate]) -> bool:
+    """Whether a candidate that is no digit makes a chosen one less probable: large ink of its kind
+    beside it, for then the digit may be a part of a letter, or of a number that is not read."""
+    if other.dark != digit.dark:
+        return False
+    large = LARGE < other.side / digit.side < 1 / LARGE
+    near = ink.gap(digit, other) < NEAR * digit.side
+    return large and near and not any(ink.overlap(other, each) for each in chosen)
 
 
 def doubt(candidates: list[Candidate], chosen: list[Candidate]) -> None:
-    """Make those chosen less probable that have large ink of their kind beside them that is no
-    digit: they may be parts of letters, and a number with an unread digit is not read. On numbers
-    composed of validation digits, 4 instead of 17 of 460 are wrong above 90%; of pictures of one
-    digit, 1 of 866 is no longer answered above 90%."""
+    """Make those chosen less probable that what is around them speaks against."""
     unread = [candidate for candidate in candidates
-              if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off
-              and not any(ink.overlap(candidate, digit) for digit in chosen)]
+              if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off]
     for digit in chosen:
-        near = [other for other in unread
-                if other.dark == digit.dark and LARGE < other.side / digit.side < 1 / LARGE
-                and ink.gap(digit, other) < NEAR * digit.side]
-        if near:
-            digit.probabilities = digit.probabilities * BESIDE_OTHERS
-            digit.probabilities[-1] += 1 - BESIDE_OTHERS
+        belief = 1.0
+        if digit.cut_from is not None:
+            belief *= CUT_OUT
+        if any(speaks_against(other, digit, chosen) for other in unread):
+            belief *= BESIDE_OTHERS
+        digit.probabilities = digit.probabilities * belief
+        digit.probabilities[-1] += 1 - belief
 
 
 def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:

@@ -27,8 +27,9 @@ from support.command_line import Parser, Progress, add_data_arguments, choose, r
 from support.compositions import with_others
 from support.errors import UsageError, require
 from support.files import check_writable
+from support.forms import with_forms
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
-from support.strong_augmentation import Strong, distort, random_coarse, with_forms
+from support.strong_augmentation import Strong, distort, random_coarse
 
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
@@ -64,7 +65,7 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     val_fraction: float = 0.1  # of the training images, held out to choose the epoch
     best_by: str = "accuracy"  # what makes an epoch the best on those: accuracy or loss
-    forms: int = 0  # images to add of each form that support/strong_augmentation.py can draw
+    forms: int = 0  # images to add of each form that support/forms.py can draw
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
@@ -100,7 +101,7 @@ RECIPES = {
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
-                      epochs=14, label_smoothing=0.1, forms=300, composed=6000, augment=Augment(
+                      epochs=12, label_smoothing=0.1, forms=200, composed=5000, augment=Augment(
                           degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
                               pen=1, elastic=0.4, stretch=1, coarse=0.45))),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
