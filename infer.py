@@ -92,6 +92,9 @@ NEAR = 0.5  # of a digit's longer side: what is nearer belongs to the same writi
 LARGE = 0.3  # of a digit's longer side: what is smaller is a dot or a speck
 BESIDE_OTHERS = 0.5  # how far a digit is believed beside large ink that is no digit
 CUT_OUT = 0.8  # and one that was cut out of such ink: of 100 such numbers, 80 were right
+# And an upright stroke that runs out of the picture: it may be a 1 that is cut out closely, but in
+# 500 composed pictures 23 of 23 were lines of the paper, its edges, or parts of letters.
+RUNS_OUT = 0.5
 
 
 def speaks_against(other: Candidate, digit: Candidate, chosen: list[Candidate]) -> bool:
@@ -105,13 +108,15 @@ def speaks_against(other: Candidate, digit: Candidate, chosen: list[Candidate]) 
 
 
 def doubt(candidates: list[Candidate], chosen: list[Candidate]) -> None:
-    """Make those chosen less probable that what is around them speaks against."""
+    """Make those chosen less probable that their place speaks against, or what is around them."""
     unread = [candidate for candidate in candidates
               if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off]
     for digit in chosen:
         belief = 1.0
         if digit.cut_from is not None:
             belief *= CUT_OUT
+        if digit.is_stroke and digit.cut_off:
+            belief *= RUNS_OUT
         if any(speaks_against(other, digit, chosen) for other in unread):
             belief *= BESIDE_OTHERS
         digit.probabilities = digit.probabilities * belief

@@ -219,11 +219,6 @@ def judge(candidate: ink.Candidate, truth: list) -> int | None:
     return None
 
 
-def is_stroke(candidate: ink.Candidate) -> bool:
-    """Whether it is no more than an upright stroke, which looks like a 1 whatever it is of."""
-    return candidate.width < 0.3 * candidate.height
-
-
 MADE_UP = 1  # character for each picture
 OTHERS = 4  # that are taken from a picture, at the most: those of a textured one are much alike
 
@@ -242,10 +237,10 @@ def examples(images: np.ndarray, labels: np.ndarray, numbers, seed: int, other: 
             rgb = 255 - rgb
         found = ink.whole(rgb) + ink.candidates(rgb)
         wide = [c for c in found if c.width > 0.6 * c.height and judge(c, truth) == -1]
-        found = [c for c in found if not (is_stroke(c) and c.cut_off)]
+        found = [c for c in found if not (c.is_stroke and c.cut_off)]
         for i in rng.permutation(len(wide))[:2]:
             parts = cut(wide[i]) + strongest(wide[i])
-            found += [c for c in parts if not is_stroke(c)]
+            found += [c for c in parts if not c.is_stroke]
         taken, others = set(), 0
         for i in rng.permutation(len(found)):
             which = judge(found[i], truth)

@@ -218,6 +218,11 @@ class Candidate:
         return max(self.height, self.width)
 
     @property
+    def is_stroke(self) -> bool:
+        """Whether it is no more than an upright stroke, which looks like a 1 whatever it is of."""
+        return self.width < 0.3 * self.height
+
+    @property
     def certainty(self) -> float:
         """The probability of its best digit."""
         return float(self.probabilities[:-1].max())
