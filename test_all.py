@@ -1011,6 +1011,18 @@ class TestChoose(TestCase):
         large = judged(5, 0.97, [0, 0, 90, 50])
         self.assertEqual(infer.choose([*in_a_row("123", left=80), large], single=True), [large])
 
+    def test_a_piece_and_a_line_across_the_picture_are_doubtful(self):
+        for box, cut_off, cut_from, doubted in (([10, 10, 50, 18], False, None, False),
+                                                ([0, 10, 50, 18], True, None, True),
+                                                ([0, 10, 50, 40], True, None, False),
+                                                ([10, 10, 50, 40], False, judged(0, 0.1, [0] * 4),
+                                                 True)):
+            digit = judged(1, 0.99, box, cut_off=cut_off)
+            digit.cut_from = cut_from
+            infer.doubt([digit], [digit])
+            self.assertEqual(digit.certainty < 0.9, doubted)
+            self.assertAlmostEqual(digit.probabilities.sum(), 1, places=6)
+
     def test_unread_ink_beside_a_digit_makes_it_doubtful(self):
         for unread, doubted in ((judged(0, 0.1, [10, 35, 50, 60]), True),
                                 (judged(0, 0.1, [10, 300, 50, 325]), False),  # far away
