@@ -141,9 +141,9 @@ class TestCandidates(unittest.TestCase):
         rng = np.random.default_rng(0)
         y, x = np.mgrid[-60:61, -60:61]
         away = np.hypot(y, x)
-        ring = (28 < away) & (away < 58)
-        self.assertTrue(0.45 < ring.mean() < 0.6)
-        grey = np.where(ring, 60, 210) + rng.normal(0, 5, ring.shape)
+        ring = (33 < away) & (away < 58)
+        self.assertTrue(0.45 < ring.mean() < 0.5)
+        grey = (np.where(ring, 60, 210) + rng.normal(0, 10, ring.shape)).clip(0, 255)
         found = ink.candidates(np.dstack([grey.astype(np.uint8)] * 3))
         dark = [candidate for candidate in found if candidate.dark]
         self.assertTrue(self.near(dark, [3, 3, 118, 118]))
