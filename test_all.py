@@ -546,8 +546,8 @@ class TestTrain(ToyTestCase):
         return run("train.py", "--data", self.data, *arguments, cwd=self.folder, check=check,
                    **more)
 
-    def here(self, *arguments):
-        return call(train, "--data", self.data, *arguments, cwd=self.folder)
+    def here(self, *arguments, **more):
+        return call(train, "--data", self.data, *arguments, cwd=self.folder, **more)
 
     def weights(self, name="model.pt"):
         return model.load(self.folder / name).state_dict()
@@ -680,9 +680,28 @@ class TestTrain(ToyTestCase):
         mean = np.mean([line["test_accuracy"] for line in lines])
         self.assertIn(f"2 seeds: test accuracy {mean:.2%} ±", err)
 
+    def test_nothing_learned_replaces_nothing(self):
+        """A rate of almost nothing gives one answer to everything; also where a model is there."""
+        before = self.file(b"a model", "model.pt").read_bytes()
+        arguments = "--recipe", "lenet", "--epochs", 1, "--lr", 1e-12
+        out, _ = self.here(*arguments, "--json", status=1)
+        self.assertIsNone(json.loads(out)["checkpoint"])
+        out, _ = self.here(*arguments, status=1)
+        self.assertIn("no better than always answering the most frequent class: not saved", out)
+        self.assertEqual([(path.name, path.read_bytes()) for path in self.folder.iterdir()],
+                         [("model.pt", before)])
+
+    def test_fewer_images_than_in_a_batch(self):
+        """All of them are a batch; but a number that was given is an error: test_wrong_settings."""
+        data = write_toy(self.folder / "few", 40, 20)
+        out, _ = call(train, "--data", data, "--epochs", 4, "--lr", 0.03, "--val-fraction", 0.5,
+                      cwd=self.folder)
+        self.assertIn("batches of 20 images: there are no more to train on", out)
+        self.assertEqual(len(model.load(self.folder / "model.pt").history), 4)
+
     def test_patience_stops(self):
         out, _ = self.here("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,
-                           "--json")
+                           "--json", status=1)  # nothing was learned
         result = json.loads(out)
         self.assertLess(result["epochs"], 30)
         self.assertEqual(result["epochs"], result["best_epoch"] + 2)

@@ -43,17 +43,10 @@ def unpack(data: bytes) -> dict:
     if not data.startswith(b"PK\x03\x04"):
         raise FormatError(f"expected a checkpoint, found {kind_of(data[:64])}")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > len(data):  # torch packs nothing, so this is a bomb
-                raise FormatError("expected a checkpoint, found a zip file that unpacks to more")
-            broken = archive.testzip()  # torch itself does not look at the checksums
-        if broken:
-            raise FormatError(f"expected the checksum (CRC) of {printable(broken)}, found another: "
-                              "bytes were changed on the way; get the file again")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except FormatError:
-        raise
+        content = torch.load(verified(data), map_location="cpu", weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise FormatError("expected a checkpoint, found one whose bytes were changed on the way "
+                          f"({printable(error)}); get it again") from None
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
         raise FormatError("expected a checkpoint, found a file that torch cannot load with "
                           f"weights_only=True ({type(error).__name__}): it is broken, or holds "
@@ -62,6 +55,22 @@ def unpack(data: bytes) -> dict:
         raise FormatError(f"expected a checkpoint, found a {type(content).__name__}")
     check_values(content)
     return content
+
+
+def verified(data: bytes) -> io.BytesIO:
+    """A zip file with what is in this one, after a look at each checksum: torch does not look, and
+    believes in bits of the archive's own that no checksum protects. Raises zipfile.BadZipFile."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > len(data):  # torch packs nothing
+            raise zipfile.BadZipFile("it unpacks to more than it holds")
+        contents = {entry.filename: archive.read(entry) for entry in entries}
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    copy.seek(0)
+    return copy
 
 
 LARGEST = torch.finfo(torch.float32).max  # everything is computed in float32

@@ -108,8 +108,8 @@ class Parser(argparse.ArgumentParser):
 
 def add_data_arguments(parser: Parser) -> None:
     parser.add_argument("--data", default="data", metavar="DIR", help="folder of the data set")
-    parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first "
-                        "(also: the environment variable MNIST_MIRROR)")
+    parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first, "
+                        "an address or a folder (also: the environment variable MNIST_MIRROR)")
 
 
 def choose(name: str, names, what: str) -> str:

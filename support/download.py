@@ -65,9 +65,9 @@ def url_of(address: str, name: str) -> str:
 
 
 def fetch(url: str, name: str) -> bytes:
-    """Download one file and unpack it, if it is gzip, to LIMIT bytes at most. Raises ValueError, whatever
-    went wrong on the way: an OSError is left to mean that this machine's disk failed, where another
-    mirror does not help."""
+    """Download one file and unpack it, if it is gzip, to LIMIT bytes at most. Raises ValueError,
+    whatever went wrong on the way: an OSError is left to mean that this machine's disk failed,
+    where another mirror does not help."""
     try:
         packed = receive(url)
         if packed.startswith(b"\0\0"):  # an IDX file as it is
