@@ -74,8 +74,8 @@ class TestStreams(TestCase):
         self.data = write_toy(self.folder / "data", 200, 50)
 
     def test_reader_that_goes_away(self):
-        for command in ("train.py --data data --recipe lenet --epochs 3 --out new.pt",
-                        "idx_data.py --data data"):
+        for command in ("train.py --data data --recipe lenet --batch-size 8 --lr 0.005 --epochs 3 "
+                        "--out new.pt", "idx_data.py --data data"):
             script, *arguments = command.split()
             process = subprocess.Popen([sys.executable, str(HERE / script), *arguments],
                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -97,8 +97,8 @@ class TestStreams(TestCase):
         for env in ({"PYTHONIOENCODING": "cp1252", "NO_COLOR": "1"},
                     {"PYTHONIOENCODING": "ascii", "TERM": "dumb", "PYTHONOPTIMIZE": "1"},
                     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
-            done = run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1,
-                       cwd=self.folder, check=0, env=env)
+            done = run("train.py", "--data", self.data, "--recipe", "lenet", "--batch-size", 8,
+                       "--lr", 0.005, "--epochs", 1, cwd=self.folder, check=0, env=env)
             self.assertIn("test accuracy", done.stdout)
             self.assertNotIn("\x1b", done.stdout + done.stderr)
             self.assertNotIn("\r", done.stderr)  # no progress bar where there is no terminal
