@@ -1,10 +1,14 @@
 """The command line in real processes: streams that are closed, go away, or cannot print a sign."""
+import contextlib
+import errno
+import io
 import os
 import subprocess
 import sys
 import unittest
 
 import model
+from support import command_line
 from support.test_tools import HERE, TestCase, run, write_toy
 
 # Imports each module in the order given; says which of them changed what in the process.
@@ -66,6 +70,33 @@ class TestImports(TestCase):
         done = self.python(f"import sys, {', '.join(rooms)}; "
                            f"print({scripts} & set(sys.modules))")
         self.assertEqual(done.stdout, "set()\n", done.stderr)
+
+
+class TestSay(unittest.TestCase):
+    def test_a_program_may_catch_it(self):
+        """Whatever it puts in the place of standard output, even if that is empty, thus false."""
+        class Lines(list):
+            def write(self, text):
+                self.append(text)
+
+            def flush(self):
+                pass
+
+        lines, others = Lines(), Lines()
+        with contextlib.redirect_stdout(lines):
+            model.main(["tiny2k"])
+            command_line.say("to others", others)
+        self.assertIn("1,862", lines[0])
+        self.assertEqual((lines[1:], others), (["\n"], ["to others", "\n"]))
+
+    def test_a_stream_of_a_program_s_own_that_is_full(self):
+        class Full(io.StringIO):
+            def write(self, text):
+                raise OSError(errno.ENOSPC, "full")
+
+        with self.assertRaises(OSError) as caught:
+            command_line.say("x", Full())
+        self.assertEqual(caught.exception.errno, errno.ENOSPC)
 
 
 class TestStreams(TestCase):
