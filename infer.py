@@ -24,6 +24,7 @@ from support.cutting import cut, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
 from support.ink import Candidate
 from support.machine import pick_device, set_threads
+from support.pictures import check_not_read
 from support.png import write_png
 from support.seen import as_text, contact_sheet, steps
 
@@ -312,6 +313,8 @@ def main(arguments: list[str]) -> int:
     device = pick_device(options.device)
     set_threads()
     checkpoint = options.checkpoint or model.find_checkpoint()
+    for flag, out in (("--save-seen", options.save_seen), ("--save-steps", options.save_steps)):
+        check_not_read(flag, out, [*options.images, checkpoint])
     net = model.load(checkpoint, device, options.model)
     finder = net if net.other else own_finder().to(device)
     say(f"checkpoint {checkpoint}", sys.stderr)

@@ -21,13 +21,14 @@ from pathlib import Path
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, split, standardise
-from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
-                                snapshot, state_path)
-from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
+from support.checkpoint import describe_run, sample_images
+from support.command_line import (TABLE_HEAD, Parser, Progress, add_data_arguments, choose,
+                                  epoch_row, run_script, say)
 from support.compositions import with_others
 from support.errors import UsageError, require
 from support.files import check_writable
 from support.forms import with_forms
+from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
 from support.strong_augmentation import Strong, distort, random_coarse
 
@@ -260,8 +261,6 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
-    require(recipe.batch_size <= len(training), "--batch-size",
-            f"at most the {len(training):,} training images", recipe.batch_size)
     mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
     images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
@@ -372,19 +371,6 @@ def recipe_table() -> str:
     return "\n".join(lines)
 
 
-TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
-
-
-def epoch_row(row: dict, seconds: float, count: int) -> str:
-    """A row of the table that a run prints."""
-    text = (f"{row['epoch']:>5}{row['lr']:>9.2g}{row['train_loss']:>12.4f}"
-            f"{row['train_accuracy']:>10.2%}{row['val_loss']:>10.4f}{row['val_accuracy']:>10.2%}"
-            f"{seconds:>7.1f}{count / max(seconds, 1e-9):>10,.0f}")
-    if row["best"]:
-        text += " *"
-    return text
-
-
 def make_parser() -> Parser:
     parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
     add_data_arguments(parser)
@@ -424,12 +410,11 @@ def check_options(options: argparse.Namespace) -> Recipe:
 
 
 def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
-    """Train, keep the best epoch in the checkpoint `out` and the state of the run beside it. The
-    test images are read once, at the end. Returns the figures of the run; `log` gets the rows."""
+    """Train, and put the best epoch into the checkpoint `out` at the end; until then, all of the
+    run lies in a file beside it. The test images are read once, at the end. Returns the figures of
+    the run, with "checkpoint" None if it learned nothing; `log` gets the rows."""
     for row in epochs(run):
-        if row["best"]:
-            model.save(run.net, out)
-        save_torch(snapshot(run), state_path(out))
+        keep_state(run, out)
         say(epoch_row(row, run.seconds[-1], len(run.labels)), log)
     net = finish(run)
     test = evaluate(net, digits.test_images.to(run.labels.device),
@@ -439,18 +424,13 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
               "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
               "train_seconds": sum(run.seconds)}
     net.run = {**net.run, "result": result, "samples": sample_images(run, augment)}
-    model.save(net, out)
-    state_path(out).unlink()
-    return result
+    return {**result, "checkpoint": end(run, out, model.save)}
 
 
-def main(arguments: list[str]) -> int:
-    options = make_parser().parse_args(arguments)
-    log = sys.stderr if options.json else sys.stdout  # what people read
-    if options.list:
-        say(recipe_table(), log)
-        return 0
-    recipe = check_options(options)
+def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespace,
+                arguments: list[str], log) -> int:
+    """Train a network for each seed, to the checkpoint that it has in `outs`. Returns the exit
+    status."""
     device = pick_device(options.device)
     precision, why = pick_precision(options.precision, device)
     set_threads()
@@ -464,37 +444,55 @@ def main(arguments: list[str]) -> int:
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
     accuracies = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        out = Path(options.out)
-        if options.seeds > 1:
-            out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
+    status = 0
+    for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
                               {**asdict(recipe), "seed": seed, "precision": precision})
         result = None
-        if options.resume and out.exists():
-            result = finished(model.load(out).run, wanted, out)
+        if options.resume:
+            result = finished(out, wanted)
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision)
             run.net.run = wanted
-            begin(run, out, options.resume)
-            say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
-                f"{TABLE_HEAD}", log)
-            with explained(run, out):
+            images = len(run.labels)
+            if recipe.batch_size > images:
+                require(not hasattr(options, "batch_size"), "--batch-size",
+                        f"at most the {images:,} training images", recipe.batch_size)
+                say(f"batches of {images:,} images: there are no more to train on", log)
+            with until_the_end(run, out, options.resume, model.save):
+                say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
+                    f"{TABLE_HEAD}", log)
                 result = train_to_file(run, digits, out, log)
+        saved = f"saved in {out}"
+        if result["checkpoint"] is None:
+            saved = "no better than always answering the most frequent class: not saved"
+            status = 1
         accuracies.append(result["test_accuracy"])
         say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
-            f"accuracy {result['val_accuracy']:.2%}, saved in {out}\n"
+            f"accuracy {result['val_accuracy']:.2%}, {saved}\n"
             f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
             "training", log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
-                            "seed": seed, **result, "checkpoint": str(out),
-                            "total_seconds": time.perf_counter() - started}))
+                            "seed": seed, **result,
+                            "total_seconds": time.perf_counter() - started}, allow_nan=False))
         started = time.perf_counter()
     if options.seeds > 1:
         say(f"{options.seeds} seeds: test accuracy {statistics.mean(accuracies):.2%} ± "
             f"{statistics.stdev(accuracies):.2%}", log)
-    return 0
+    return status
+
+
+def main(arguments: list[str]) -> int:
+    options = make_parser().parse_args(arguments)
+    log = sys.stderr if options.json else sys.stdout  # what people read
+    if options.list:
+        say(recipe_table(), log)
+        return 0
+    recipe = check_options(options)
+    outs = checkpoints(Path(options.out), range(options.seed, options.seed + options.seeds))
+    with only_run(outs.values()):
+        return train_seeds(outs, recipe, options, arguments, log)
 
 
 if __name__ == "__main__":
