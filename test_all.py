@@ -713,11 +713,11 @@ class TestTrain(ToyTestCase):
 
     def test_fewer_images_than_in_a_batch(self):
         """All of them are a batch; but a number that was given is an error: test_wrong_settings."""
-        data = write_toy(self.folder / "few", 40, 20)
-        out, _ = call(train, "--data", data, "--epochs", 4, "--lr", 0.03, "--val-fraction", 0.5,
-                      cwd=self.folder)
+        data = write_toy(self.folder / "few", 40, 20, classes=2)
+        out, _ = call(train, "--data", data, "--recipe", "lenet", "--epochs", 15, "--lr", 0.01,
+                      "--val-fraction", 0.5, cwd=self.folder)
         self.assertIn("batches of 20 images: there are no more to train on", out)
-        self.assertEqual(len(model.load(self.folder / "model.pt").history), 4)
+        self.assertEqual(len(model.load(self.folder / "model.pt").history), 15)
 
     def test_patience_stops(self):
         out, _ = self.here("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,

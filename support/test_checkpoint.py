@@ -79,7 +79,7 @@ class TestCheckpoint(TestCase):
         path = self.folder / "a.pt"
         net = model.build("lenet")
         for data, word in ((b"", "empty"), (b"<html>", "HTML"),
-                           (b"PK\x03\x04junk", "changed on the way"),
+                           (b"PK\x03\x04junk", "a broken one"),
                            (b"\x80\x02junk", "before 1.6"), (b"\x89PNG", "PNG"),
                            (b"hello", "68 65 6c 6c")):
             path.write_bytes(data)
@@ -165,7 +165,7 @@ class TestFlippedBits(TestCase):
             data = bytearray(good)
             data[place] ^= 64
             path = self.file(data)
-            self.fails(lambda: model.load(path), path, "changed on the way", "CRC")
+            self.fails(lambda: model.load(path), path, "a broken one", "CRC")
 
 
 class TestFuzzedCheckpoint(TestCase):

@@ -95,6 +95,19 @@ class TestDisks(TestCase):
         self.error_line(done, "model.pt")
         self.assertEqual((self.folder / "model.pt").read_bytes(), before)
 
+    @unittest.skipIf(os.name == "nt", "Windows has other permissions")
+    def test_a_file_that_may_not_be_read(self):
+        """Another place to write to would not help."""
+        path = self.file(b"", "secret.pt")
+        path.chmod(0)
+        self.folder.chmod(0o755)
+        code = ("import os, evaluate; from support.command_line import run_script\n"
+                "if os.geteuid() == 0: os.seteuid(65534)  # root may read everything\n"
+                "run_script(evaluate.main)")
+        done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=HERE, text=True,
+                              capture_output=True)
+        self.error_line(done, f"{path}: Permission denied; check its permissions, or name another")
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_full_output(self):
         with open("/dev/full", "w") as full:
