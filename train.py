@@ -11,7 +11,6 @@ From another program or a notebook: `net = train(RECIPES["quick"], load_digits()
 import argparse
 import json
 import math
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -20,14 +19,17 @@ from pathlib import Path
 
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
-from idx_data import Digits, load_digits, mean_std, split, standardise
+from idx_data import Digits, load_digits, mean_std, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
 from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
 from support.compositions import with_others
+from support.content import CONTENTS, content_of, settle_content
 from support.errors import UsageError, require
 from support.files import check_writable
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.run_table import (TABLE_HEAD, epoch_row, result_text, saying_what_is_finished,
+                               seeds_text)
 from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
 import torch  # after support/__init__.py, which says why
@@ -258,23 +260,30 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
-    training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
+    training, validation = digits.split(recipe.val_fraction, seed)
     require(recipe.batch_size <= len(training), "--batch-size",
             f"at most the {len(training):,} training images", recipe.batch_size)
     mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
     images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
-    knows_other = recipe.composed > 0 and digits.is_mnist()  # other data may not even be digits
+    knows_other = learns_other(recipe, digits)
     if knows_other:
         images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)
     net = model.build(recipe.model, digits.classes, knows_other).to(device)
     net.mean, net.std = mean, std
+    net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
+    net.labels, net.inverted = digits.labels, digits.inverted
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
                digits.train_labels[validation].to(device), net, optimiser, generator, precision,
                EarlyStopping(recipe.patience))
+
+
+def learns_other(recipe: Recipe, digits: Digits) -> bool:
+    """Whether the network is to know what is no digit. Other data may not even be digits."""
+    return recipe.composed > 0 and digits.is_mnist() and digits.content != "plain"
 
 
 def epochs(run: Run) -> Iterator[dict]:
@@ -371,19 +380,6 @@ def recipe_table() -> str:
     return "\n".join(lines)
 
 
-TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
-
-
-def epoch_row(row: dict, seconds: float, count: int) -> str:
-    """A row of the table that a run prints."""
-    text = (f"{row['epoch']:>5}{row['lr']:>9.2g}{row['train_loss']:>12.4f}"
-            f"{row['train_accuracy']:>10.2%}{row['val_loss']:>10.4f}{row['val_accuracy']:>10.2%}"
-            f"{seconds:>7.1f}{count / max(seconds, 1e-9):>10,.0f}")
-    if row["best"]:
-        text += " *"
-    return text
-
-
 def make_parser() -> Parser:
     parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
     add_data_arguments(parser)
@@ -400,6 +396,8 @@ def make_parser() -> Parser:
             ("--val-fraction", float, "of the training images, held out to choose the epoch")):
         parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
                             default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    parser.add_argument("--content", default="auto", help="what the pictures are, for infer.py: "
+                        "digits (to be found), plain (read as they are), or auto")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -416,6 +414,7 @@ def check_options(options: argparse.Namespace) -> Recipe:
     recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
+    choose(options.content, ("auto", *CONTENTS), "--content")
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
     require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
     check_writable(Path(options.out), "--out")
@@ -431,11 +430,12 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
         save_torch(snapshot(run), state_path(out))
         say(epoch_row(row, run.seconds[-1], len(run.labels)), log)
     net = finish(run)
-    test = evaluate(net, digits.test_images.to(run.labels.device),
-                    digits.test_labels.to(run.labels.device))
+    test_accuracy = None
+    if len(digits.test_labels):
+        test_accuracy = evaluate(net, digits.test_images, digits.test_labels).accuracy
     best = [row for row in net.history if row["best"]][-1]
     result = {"epochs": len(net.history), "best_epoch": best["epoch"],
-              "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
+              "val_accuracy": best["val_accuracy"], "test_accuracy": test_accuracy,
               "train_seconds": sum(run.seconds)}
     net.run = {**net.run, "result": result, "samples": sample_images(run, augment)}
     model.save(net, out)
@@ -455,20 +455,22 @@ def main(arguments: list[str]) -> int:
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
-    digits = load_digits(options.data, mirror=options.mirror)
+    digits = load_digits(options.data, options.download, options.mirror)
     check_fit(digits, options.data)
     data = digits.hashes()
-    knows_other = recipe.composed > 0 and digits.is_mnist()
-    count = model.parameters(model.build(recipe.model, digits.classes, knows_other))
+    settle_content(digits, options.content, log)
+    count = model.parameters(model.build(recipe.model, digits.classes,
+                                         learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
-    accuracies = []
+    results, models = [], []
     for seed in range(options.seed, options.seed + options.seeds):
         out = Path(options.out)
         if options.seeds > 1:
             out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
         wanted = describe_run(options.recipe, arguments, device, data,
-                              {**asdict(recipe), "seed": seed, "precision": precision})
+                              {**asdict(recipe), "seed": seed, "precision": precision,
+                               "content": digits.content})
         result = None
         if options.resume and out.exists():
             result = finished(model.load(out).run, wanted, out)
@@ -478,21 +480,18 @@ def main(arguments: list[str]) -> int:
             begin(run, out, options.resume)
             say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
                 f"{TABLE_HEAD}", log)
-            with explained(run, out):
+            with saying_what_is_finished(models), explained(run, out):
                 result = train_to_file(run, digits, out, log)
-        accuracies.append(result["test_accuracy"])
-        say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
-            f"accuracy {result['val_accuracy']:.2%}, saved in {out}\n"
-            f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
-            "training", log)
+        results.append(result)
+        models.append(out)
+        say(result_text(result, recipe.best_by, out), log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
                             "seed": seed, **result, "checkpoint": str(out),
                             "total_seconds": time.perf_counter() - started}))
         started = time.perf_counter()
     if options.seeds > 1:
-        say(f"{options.seeds} seeds: test accuracy {statistics.mean(accuracies):.2%} ± "
-            f"{statistics.stdev(accuracies):.2%}", log)
+        say(seeds_text(results), log)
     return 0
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from support.command_line import say
+from support.content import CONTENTS
 from support.errors import FormatError, UsageError, in_file
 from support.files import kind_of, read_file, write_whole
 from support.machine import describe_machine, is_out_of_memory, versions
@@ -83,7 +84,30 @@ def check_content(content: dict, version: int, models, wanted: str | None) -> No
     if std <= 0:
         raise FormatError(f"expected a positive standard deviation, found {std}")
     check_type("'other'", content.get("other", False), bool)  # older files have none
+    check_pictures(content)
     check_training(content["history"], content["run"])
+
+
+def check_pictures(content: dict) -> None:
+    """Check what a checkpoint says of the pictures that it was trained on, as far as it does:
+    older files do not. Raises FormatError."""
+    check_type("'inverted'", content.get("inverted", False), bool)
+    kind = content.get("content", "digits")
+    check_type("'content'", kind, str)
+    if kind not in CONTENTS:
+        raise FormatError(f"expected 'content' to be {' or '.join(CONTENTS)}, found {kind!r:.60}")
+    labels = content.get("labels")
+    if labels is None:
+        return
+    check_type("'labels'", labels, list)
+    if len(labels) != content["classes"]:
+        raise FormatError(f"expected 'labels' to be {content['classes']} names, "
+                          f"found {len(labels)}")
+    for label in labels:
+        check_type("a name in 'labels'", label, str)
+        if not 1 <= len(label) <= 255 or not label.isprintable():  # folders have no longer names
+            raise FormatError("expected a name in 'labels' to be 1 to 255 printable characters, "
+                              f"found {label!r:.60}")
 
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

@@ -74,6 +74,13 @@ def printable(text, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else "?" for c in str(text))
 
 
+def shortened(name: str, most: int = 20) -> str:
+    """A name in `most` characters: of a longer one the beginning and the end."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 7]}…{name[-6:]}"
+
+
 # --- Arguments ------------------------------------------------------------------------------------
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -98,6 +105,9 @@ class Parser(argparse.ArgumentParser):
 
 def add_data_arguments(parser: Parser) -> None:
     parser.add_argument("--data", default="data", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--download", action="store_true", default=None,
+                        help="download MNIST into DIR, if that is empty or new (into data, it is "
+                        "downloaded without being told)")
     parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first "
                         "(also: the environment variable MNIST_MIRROR)")
 
