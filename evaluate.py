@@ -21,8 +21,8 @@ import model
 from idx_data import Digits, load_digits, standardise
 from support import report
 from support.arrays import as_tensors
-from support.command_line import (Parser, add_data_arguments, choose, printable, run_script, say,
-                                  shortened)
+from support.command_line import (Parser, add_data_arguments, choose, may_download, printable,
+                                  run_script, say, shortened)
 from support.compositions import examples
 from support.errors import UsageError
 from support.machine import pick_device, set_threads
@@ -438,7 +438,7 @@ def main(arguments: list[str]) -> int:
         say(f"checkpoint {names[0]}", sys.stderr)
     nets = [model.load(name, device, options.model) for name in names]
     check_together(names, nets, options.split)
-    digits = load_digits(options.data, options.download, options.mirror)
+    digits = load_digits(options.data, may_download(options), options.mirror)
     check_fit(digits, options.data, nets[0].classes)
     for name, net in zip(names, nets):
         if of_other_data(net, digits):

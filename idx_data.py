@@ -15,11 +15,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.command_line import Parser, add_data_arguments, run_script, say
+from support.command_line import (DATA, Parser, add_data_arguments, is_default_data, may_download,
+                                  run_script, say)
 from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
 from support.files import DEFLATE_LIMIT, find_files, kind_of, open_file, sha256, write_whole
-from support.folders import (has_folders, holds_pictures, is_dark_on_light, is_free, read_folders,
+from support.folders import (has_folders, is_dark_on_light, may_take_mnist, read_folders,
                              read_names, what_is_there, write_names)
 
 import numpy as np
@@ -191,14 +192,11 @@ class Digits:
         return self.hashes() == FILES
 
 
-DEFAULT = "data"  # the folder
-
-
-def load_digits(root=DEFAULT, download: bool | None = None, mirror: str | None = None) -> Digits:
+def load_digits(root=DATA, download: bool | None = None, mirror: str | None = None) -> Digits:
     """Load a data set from `root`: the four IDX files in any of the layouts of `find_files`, or
     picture folders root/train/CLASS/*.png (`support/folders.py`). With none there, MNIST is
-    downloaded into the default folder, and into another that is empty or new if `download` says so
-    or a mirror is given; into none if it is False. Raises FormatError for files that don't fit
+    downloaded: if `download` is None, into the default folder, or where a mirror is given; if it is
+    True, into any folder that is empty or new. Raises FormatError for files that don't fit
     together, OSError where the data can't be had."""
     if not str(root):
         raise UsageError("the name of the data set's folder is empty")
@@ -233,7 +231,7 @@ def load_digits(root=DEFAULT, download: bool | None = None, mirror: str | None =
     return digits
 
 
-def _download_missing(root: Path, found: dict, wanted: bool | None, mirror) -> dict[str, Path]:
+def _download_missing(root: Path, found: dict, allowed: bool | None, mirror) -> dict[str, Path]:
     """Download the files that are not found, and return name: path. Not where it was not asked for,
     nor where somebody's own data are: MNIST would be mixed with them or taken in their place.
     Raises FileNotFoundError."""
@@ -244,11 +242,11 @@ def _download_missing(root: Path, found: dict, wanted: bool | None, mirror) -> d
     if own:
         raise FileNotFoundError(f"{expected} only {', '.join(own)}, not MNIST's own; "
                                 "put the rest beside it, or give another folder")
-    if os.path.abspath(root) == os.path.abspath(DEFAULT):
-        allowed = wanted is not False and not holds_pictures(root)
-    else:
-        allowed = (wanted or (wanted is None and mirror)) and (found or is_free(root))
-    if not allowed:
+    if allowed is None:
+        allowed = is_default_data(root) or mirror is not None
+    if found and not allowed:
+        raise FileNotFoundError(f"{expected} the others; --download fetches the rest of MNIST")
+    if not (allowed and (found or may_take_mnist(root))):
         raise FileNotFoundError(f"{expected} {what_is_there(root)}")
     download(root, missing, mirror or os.environ.get("MNIST_MIRROR"))
     return {name: root / name for name in missing}
@@ -357,7 +355,7 @@ def main(arguments: list[str]) -> int:
                 text += f", from {array.min()} to {array.max()}"
             say(text)
     else:
-        digits = load_digits(options.data, options.download, options.mirror)
+        digits = load_digits(options.data, may_download(options), options.mirror)
         itself = ", MNIST itself, to the byte" if digits.is_mnist() else ""
         say(f"data set  {options.data}{itself}")
         say(facts(digits))

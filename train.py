@@ -22,7 +22,8 @@ from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_al
 from idx_data import Digits, load_digits, mean_std, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
-from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
+from support.command_line import (Parser, Progress, add_data_arguments, choose, may_download,
+                                  run_script, say)
 from support.compositions import with_others
 from support.content import CONTENTS, content_of, settle_content
 from support.errors import UsageError, require
@@ -455,7 +456,7 @@ def main(arguments: list[str]) -> int:
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
-    digits = load_digits(options.data, options.download, options.mirror)
+    digits = load_digits(options.data, may_download(options), options.mirror)
     check_fit(digits, options.data)
     data = digits.hashes()
     settle_content(digits, options.content, log)

@@ -103,13 +103,25 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+DATA = "data"  # the default folder of the data set
+
+
 def add_data_arguments(parser: Parser) -> None:
-    parser.add_argument("--data", default="data", metavar="DIR", help="folder of the data set")
-    parser.add_argument("--download", action="store_true", default=None,
-                        help="download MNIST into DIR, if that is empty or new (into data, it is "
-                        "downloaded without being told)")
+    parser.add_argument("--data", default=DATA, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--download", action="store_true", help="download MNIST into DIR, if that "
+                        "is empty or new; into the default folder it comes without being told")
     parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first "
                         "(also: the environment variable MNIST_MIRROR)")
+
+
+def may_download(options) -> bool:
+    """Whether MNIST may be downloaded. Not into another folder than the default one, unless that is
+    said: its name may be misspelt."""
+    return options.download or is_default_data(options.data)
+
+
+def is_default_data(folder) -> bool:
+    return os.path.abspath(folder) == os.path.abspath(DATA)
 
 
 def choose(name: str, names, what: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support.command_line import Progress, printable, say
+from support.command_line import DATA, Progress, is_default_data, printable, say
 from support.errors import FormatError, in_file, shape_text
 from support.files import read_file, write_whole
 from support.ink import composite
@@ -125,11 +125,11 @@ def describe(root: Path, parts: dict[str, Part], sizes: set[tuple[int, int]],
              files: dict[str, dict[str, list[Path]]], labels: dict[str, int]) -> None:
     """Say on stderr what was made of the pictures, and what was left out."""
     if sizes != {(SIDE, SIDE)}:
-        smallest, largest = (shape_text(pick(sizes, key=np.prod)) for pick in (min, max))
-        found = smallest
+        smallest, largest = (pick(sizes, key=np.prod) for pick in (min, max))
+        found = f"of {shape_text(smallest[::-1])}"
         if len(sizes) > 1:
-            found = f"from {smallest} to {largest}"
-        say(f"{root}: pictures of {found} pixels, resized to {SIDE} × {SIDE}", sys.stderr)
+            found = f"from {shape_text(smallest[::-1])} to {shape_text(largest[::-1])}"
+        say(f"{root}: pictures {found} pixels, resized to {SIDE} × {SIDE}", sys.stderr)
     if "val" in parts:
         say(f"{root}: the {len(parts['val'][1]):,} pictures in val are used for validation, "
             "in place of a fraction of the others", sys.stderr)
@@ -137,8 +137,10 @@ def describe(root: Path, parts: dict[str, Part], sizes: set[tuple[int, int]],
         say(f"{root}: there are no pictures in test, so there will be no test accuracy", sys.stderr)
     left_out = [f"{part}/{name} (no pictures)" for part, of_part in files.items()
                 for name in of_part if name not in labels]
-    left_out += [f"{part}/{path.name} (in no folder of a class)" for part in parts
-                 for path in pictures_in(root / part)]
+    for part in parts:
+        loose = pictures_in(root / part)
+        if loose:
+            left_out.append(f"loose pictures ({len(loose):,}) in {part}")
     left_out += [f"{path.name}/" for path in class_folders(root) if path.name not in PARTS]
     if left_out:
         say(f"{root}: not used: {some(left_out)}", sys.stderr)
@@ -232,20 +234,22 @@ def is_free(root: Path) -> bool:
     return not root.exists() or all(path.name.startswith(".") for path in root.iterdir())
 
 
-def holds_pictures(root: Path) -> bool:
-    """Whether a folder that is no data set was probably meant to be one of pictures."""
-    if not root.is_dir():
-        return False
+def may_take_mnist(root: Path) -> bool:
+    """Whether MNIST may be downloaded into a folder: one that is empty or new, or the default one,
+    if nothing in it looks like pictures that somebody meant to train on."""
+    if is_free(root):
+        return True
     folders = class_folders(root)
-    return bool(pictures_in(root) or misspelt(root) or any(
-        path.name in PARTS or path.name.isdigit() or pictures_in(path) for path in folders))
+    pictures = pictures_in(root) or misspelt(root) or any(
+        path.name in PARTS or path.name.isdigit() or pictures_in(path) for path in folders)
+    return is_default_data(root) and not pictures
 
 
 def what_is_there(root: Path) -> str:
     """What lies in a folder that is no data set, or in its place, and what to do about it."""
     if not root.exists():
         beside = [path.name for path in class_folders(root.parent)] if root.parent.is_dir() else []
-        right = near(root.name, {*beside, "data"})
+        right = near(root.name, {*beside, DATA})
         if right:
             return f"no such folder; did you mean {root.with_name(right)}?"
         return "no such folder; to have MNIST downloaded into a new one, add --download"
@@ -260,8 +264,8 @@ def what_is_there(root: Path) -> str:
     for folder in (root, root / "train"):
         loose = pictures_in(folder) if folder.is_dir() else []
         if loose:
-            return (f"{len(loose):,} pictures in {folder}, in no folder of a class; put those of a "
-                    "class into train/CLASS")
+            return (f"loose pictures ({len(loose):,}) in {folder}; put those of each class into "
+                    "train/CLASS")
     with_pictures = [path for path in class_folders(root) if pictures_in(path)]
     if with_pictures:
         return (f"the folders {some(names_of(with_pictures))} with pictures; put them into "

@@ -23,16 +23,13 @@ LONG = 3  # characters; longer names are those of folders, and need more room th
 NAME_WIDTH = 66  # in SVG's units, beside and above the confusion matrix
 
 
-def fitted(x, y, name: str, room: float, anchor: str = "middle", size: float = 13, **more) -> str:
-    """The name of a class as text, smaller if it is long, and squeezed into the room there is. All
-    of it is in a tooltip."""
-    if len(name) > LONG:
-        size = 10
+def fitted(x, y, name: str, room: float, size: float, anchor: str = "middle", **more) -> str:
+    """The name of a class as text, squeezed into the room there is. All of it is in a tooltip."""
     words = shortened(name, 14)
     if 0.6 * size * len(words) > room:  # letters are about as wide as 0.6 of their size
         more |= {"textLength": room, "lengthAdjust": "spacingAndGlyphs"}
     tooltip = tag("title", escape(name)) if words != name else ""
-    return tag("text", tooltip + escape(words), x=x, y=y, text_anchor=anchor, font_size=size,
+    return tag("text", escape(words) + tooltip, x=x, y=y, text_anchor=anchor, font_size=size,
                **{"class_": "ink", **more})
 
 
@@ -157,7 +154,7 @@ def confusion_matrix(confusion: torch.Tensor, names: list[str]) -> str:
     cell = min(72, (WIDTH - EDGE - left) / classes)
     digits = len(str(int(confusion.max())))
     number_size = float(min(14, 1.5 * cell / digits))  # the longest number fits its cell
-    label_size = 13 if classes <= 12 else 10
+    label_size = 13 if classes <= 12 and not long else 10
     every = math.ceil(classes / 20)  # so that labels keep apart
     whole = classes * cell
     parts = [text(left + whole / 2, 14, "predicted", "soft", "middle"),
@@ -168,10 +165,11 @@ def confusion_matrix(confusion: torch.Tensor, names: list[str]) -> str:
         centre = (k + 0.5) * cell
         if long:
             upwards = f"translate({left + centre + 4:.1f} {top - 7}) rotate(-90)"
-            parts.append(fitted(0, 0, names[k], NAME_WIDTH, "start", transform=upwards))
+            parts.append(fitted(0, 0, names[k], NAME_WIDTH, label_size, "start",
+                                transform=upwards))
         else:
             parts.append(text(left + centre, top - 7, names[k], anchor="middle", size=label_size))
-        parts.append(fitted(left - 7, top + centre + 4, names[k], NAME_WIDTH, "end", label_size))
+        parts.append(fitted(left - 7, top + centre + 4, names[k], NAME_WIDTH, label_size, "end"))
     for true, predicted in confusion.nonzero().tolist():
         count = int(confusion[true, predicted])
         x = left + predicted * cell
@@ -214,8 +212,8 @@ def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int],
         y += size
         predicted, true = names[answer.predicted], names[answer.true]
         if long:
-            parts += [fitted(x, y + 11, predicted, size - 4, class_="wrong", font_weight=600),
-                      fitted(x, y + 23, true, size - 4)]
+            parts += [fitted(x, y + 11, predicted, size - 4, 10, class_="wrong", font_weight=600),
+                      fitted(x, y + 23, true, size - 4, 10)]
             y += 12
         else:
             parts.append(bold(x, y + 12, f"{predicted} / {true}", "wrong", "middle"))
@@ -237,12 +235,13 @@ def samples(kept: torch.Tensor | None, names: list[str]) -> str:
         words = ("Above: a training image of each class. Beneath: what the recipe's augmentation "
                  "makes of it, each time anew.")
     size = INNER / 10
+    label_size = 10 if max(map(len, names)) > LONG else 13
     row_height = kept.shape[1] * size + 36
     parts = []
     for k, (name, versions) in enumerate(zip(names, kept.numpy())):
         x = EDGE + k % 10 * size
         y = k // 10 * row_height
-        parts.append(fitted(x + size / 2 - 1, y + 16, name, size - 4))
+        parts.append(fitted(x + size / 2 - 1, y + 16, name, size - 4, label_size))
         for j, pixels in enumerate(versions):
             parts.append(image(x, y + 24 + j * size, size - 2, pixels))
     height = math.ceil(len(kept) / 10) * row_height
@@ -292,7 +291,7 @@ def activations(picture: torch.Tensor, stages: list[tuple[str, torch.Tensor]], a
              "stage on its own scale.")
     parts = [image(EDGE, 6, 84, picture.cpu().numpy()),
              bold(EDGE + 98, 20, f"image {answer.number}"),
-             text(EDGE + 98, 39, f"read as {shortened(names[answer.predicted])}, probability "
+             text(EDGE + 98, 39, f"read as {shortened(names[answer.predicted], 14)}, probability "
                                  f"{answer.probability:.1%}", "soft")]
     y = 120
     for name, maps in stages:

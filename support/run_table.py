@@ -19,7 +19,7 @@ def epoch_row(row: dict, seconds: float, count: int) -> str:
 
 def result_text(result: dict, best_by: str, out: Path) -> str:
     """The figures of a run that has ended; without test images there is no test accuracy."""
-    test = "no test accuracy: there are no test images"
+    test = "there are no test images, so there is no test accuracy"
     if result["test_accuracy"] is not None:
         test = f"test accuracy {result['test_accuracy']:.2%}"
     return (f"best epoch {result['best_epoch']}, by validation {best_by}; validation "
