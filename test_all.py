@@ -1358,6 +1358,12 @@ class TestInfer(TestCase):
         self.assertEqual(len(lines), 1)  # what people read goes to stderr
         self.assertIn("█", err)
 
+    def test_what_is_saved_is_png_and_named_so(self):
+        for flag, name in (("--save-seen", "x.jpg"), ("--save-steps", "x")):
+            self.fails(lambda: self.infer(self.folder / "seven.png", flag, self.folder / name),
+                       f"{flag} must be a name that ends in .png, not ", name, kind=UsageError)
+            self.assertFalse((self.folder / name).exists())
+
     def test_save_steps(self):
         out = self.folder / "steps.png"
         self.infer(self.folder / "none.png", self.folder / "seven.png", "--save-steps", out)

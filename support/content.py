@@ -51,20 +51,18 @@ def content_of(digits) -> tuple[str, str]:
         return digits.content, "as --content says"
     numbers = [str(label) for label in range(10)]
     if digits.labels and digits.labels != numbers[: len(digits.labels)]:
-        return "plain", f"the classes are {some(digits.labels)}, not the digits 0 to 9"
+        return "plain", f"the classes are {some(digits.labels)}, not the digits"
     if digits.classes > 10:
-        return "plain", f"there are {digits.classes} classes, not the digits 0 to 9"
+        return "plain", f"there are {digits.classes} classes, not the digits"
     if tuple(digits.train_images.shape[1:]) != (SIDE, SIDE):
         return "plain", f"the images have not {SIDE} × {SIDE} pixels"
     step = max(1, len(digits.train_images) // EXAMPLES)
     share = mnist_share(digits.train_images[::step].numpy())
     content = "digits" if share > MOST else "plain"
-    return content, (f"labels from 0 to {digits.classes - 1}, {share:.0%} of the images are like "
-                     "MNIST's (light on black, 20 pixels high, centred)")
+    return content, f"labels 0 to {digits.classes - 1}, {share:.0%} in MNIST's style"
 
 
-READS = {"digits": "infer.py looks for digits in a picture",
-         "plain": "infer.py reads a picture as it is, only resized"}
+READS = {"digits": "infer.py looks for digits", "plain": "infer.py takes pictures as they are"}
 
 
 def settle_content(digits, content: str, log) -> None:

@@ -212,6 +212,14 @@ class TestInterrupted(ToyTestCase):
             self.assertIn("--resume", error)
             model.load(out)
 
+    def test_interrupted_in_the_second_of_several_seeds(self):
+        process = self.start("--recipe", "tiny2k", "--epochs", 1, "--seeds", 3,
+                             at=(1, int(signal.SIGINT), "model-1.pt", "open os.rename"))
+        error = process.communicate()[1]
+        self.assertEqual(process.returncode, 130, error)
+        self.assertIn("finished before it: model-0.pt\n", error)
+        self.assertNotIn("model-2.pt", error)
+
     def test_other_settings_are_refused(self):
         process = self.start("--recipe", "lenet", "--epochs", FOREVER)
         self.wait_for(self.folder / "model.pt.resume", process)
