@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.command_line import (DATA, Parser, add_data_arguments, is_default_data, may_download,
-                                  run_script, say)
+                                  run_script, say, shortened)
 from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
 from support.files import DEFLATE_LIMIT, find_files, kind_of, open_file, sha256, write_whole
@@ -319,10 +319,12 @@ def facts(digits: Digits) -> str:
              f"testing, {shape_text(digits.train_images.shape[1:])} pixels",
              f"pixels    mean {mean:.4f}, standard deviation {std:.4f} "
              "(training images, black 0, white 1)",
-             f"classes   {digits.classes}",
-             "   class  training    test"]
-    for name, train_count, test_count in zip(digits.class_names, train_counts, test_counts):
-        lines.append(f"{name:>8}{train_count:>10,}{test_count:>8,}")
+             f"classes   {digits.classes}"]
+    names = [shortened(name) for name in digits.class_names]
+    width = max(8, *map(len, names))
+    lines.append(f"{'class':>{width}}  training    test")
+    for name, train_count, test_count in zip(names, train_counts, test_counts):
+        lines.append(f"{name:>{width}}{train_count:>10,}{test_count:>8,}")
     return "\n".join(lines)
 
 

@@ -212,12 +212,14 @@ def near(name: str, names) -> str | None:
 
 
 def misspelt(root: Path) -> tuple[str, str] | None:
-    """A folder in `root` whose name is nearly that of a part which is not there, and the right
-    name: Train, train."""
+    """A folder of folders in `root` whose name is nearly that of a part which is not there, and the
+    right name: (Train, train), (validation, val)."""
     missing = [part for part in PARTS if not (root / part).is_dir()]
     for path in class_folders(root):
-        if path.name not in PARTS and near(path.name, missing):
-            return path.name, near(path.name, missing)
+        longer = [part for part in missing if path.name.lower().startswith(part)]
+        right = longer[0] if longer else near(path.name, missing)
+        if right and path.name not in PARTS and class_folders(path):
+            return path.name, right
     return None
 
 
@@ -251,16 +253,17 @@ def what_is_there(root: Path) -> str:
         beside = [path.name for path in class_folders(root.parent)] if root.parent.is_dir() else []
         right = near(root.name, {*beside, DATA})
         if right:
-            return f"no such folder; did you mean {root.with_name(right)}?"
-        return "no such folder; to have MNIST downloaded into a new one, add --download"
+            return (f"no such folder; did you mean {root.with_name(right)}? (--download fetches "
+                    "MNIST into a new folder)")
+        return "no such folder; --download fetches MNIST into a new one"
     if is_free(root):
-        return "an empty folder; to have MNIST downloaded into it, add --download"
+        return "an empty folder; --download fetches MNIST into it"
     wrong = misspelt(root)
     if wrong:
         return f"the folder {wrong[0]}; did you mean {wrong[1]}? Rename it"
     if root.name in PARTS and class_folders(root):
-        return f"the folders {some(names_of(class_folders(root)))}; give the folder above, " \
-               f"{root.parent}"
+        return (f"the folders {some(names_of(class_folders(root)))}; give the folder above, "
+                f"{root.parent}")
     for folder in (root, root / "train"):
         loose = pictures_in(folder) if folder.is_dir() else []
         if loose:
