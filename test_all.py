@@ -1487,10 +1487,10 @@ class TestReadme(TestCase):
             idx_data.write_idx(self.folder / f"data/{part}-images-idx3-ubyte",
                                styled[np.arange(count) % 10])
         write_toy(self.folder / "fashion", 300, 100)
-        for part in ("train", "test"):
+        for part, count in (("train", 20), ("test", 5)):
             for label in (0, 1):
-                png.write_png(self.folder / f"folders/{part}/{label}/a.png",
-                              toy_images(np.array([label]))[0])
+                for number, image in enumerate(toy_images(np.full(count, label), label)):
+                    png.write_png(self.folder / f"folders/{part}/{label}/{number}.png", image)
         done = set()
         for document in DOCUMENTS:
             text = document.read_text(encoding="utf-8")
