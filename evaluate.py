@@ -24,9 +24,9 @@ from support.arrays import as_tensors
 from support.command_line import (Parser, add_data_arguments, choose, may_download, printable,
                                   run_script, say, shortened)
 from support.compositions import examples
-from support.errors import UsageError
+from support.errors import FormatError, UsageError, in_file
 from support.machine import pick_device, set_threads
-from support.report import aligned
+from support.report import PICTURES, aligned
 
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
@@ -36,18 +36,25 @@ SPLITS = ("test", "val", "train")
 # "Pervasive Label Errors in Test Sets", 2021): a model that is right scores about 99.85%.
 DISPUTED = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
 
+LARGEST_LOGIT = 1e30  # the sum of a million such losses is still a number of float32
+
 
 # --- From images to log-probabilities -------------------------------------------------------------
 
 def predict_all(net: model.Network, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
     """Log-probabilities (N, logits), float32, of (N, H, W) uint8 images on the net's device. A
-    network that knows *other* has one more than classes, the last."""
+    network that knows *other* has one more than classes, the last. Raises FormatError for one whose
+    weights are so large that no probabilities follow."""
     was_training = net.training
     net.eval()  # dropout is off, and batch normalisation uses what it learned in training
     with torch.inference_mode():
         logits = [net(standardise(batch, net.mean, net.std)) for batch in images.split(batch_size)]
     net.train(was_training)
-    return F.log_softmax(torch.cat(logits).float(), dim=1)
+    logits = torch.cat(logits).float()
+    if not (logits.abs() < LARGEST_LOGIT).all():  # NaN is not, either
+        raise FormatError(f"expected finite logits of the network {net.name}, found NaN, infinity "
+                          "or almost so: its weights are too large; train it with a lower --lr")
+    return F.log_softmax(logits, dim=1)
 
 
 def predict(net: model.Network, images: torch.Tensor, batch_size: int = 1000) -> torch.Tensor:
@@ -282,9 +289,6 @@ def text_report(figures: list[list[str]], result: Result, disputed: set[int]) ->
 
 # --- The report -----------------------------------------------------------------------------------
 
-PICTURES = ("curves", "confusion", "filters", "samples", "mistakes", "activations")
-
-
 def draw(net: model.Network, result: Result, images: torch.Tensor,
          disputed: set[int]) -> dict[str, str]:
     """The pictures by name, each as SVG, or a sentence that says why it cannot be drawn. `images`
@@ -425,11 +429,13 @@ def as_json(names: list[str], nets: list[model.Network], results: list[Result],
     if others:
         count, recognised = others
         found["others"] = {"images": count, "recognised": recognised}
-    return json.dumps(found)
+    return json.dumps(found, allow_nan=False)
 
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
+    if options.report:
+        report.check_folder(Path(options.report), options.pictures)
     device = pick_device(options.device)
     set_threads()
     names = options.checkpoints
@@ -447,7 +453,10 @@ def main(arguments: list[str]) -> int:
     images, labels = pick_split(digits, options.split, nets[0].run)
     images, labels = images.to(device), labels.to(device)
 
-    results = [evaluate(net, images, labels, tta=options.tta) for net in nets]
+    results = []
+    for name, net in zip(names, nets):
+        with in_file(name):
+            results.append(evaluate(net, images, labels, tta=options.tta))
     if len(nets) > 1:
         together = mean_probabilities([result.log_probabilities for result in results])
         results.append(Result(together, results[0].labels, nets[0].labels))

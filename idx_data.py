@@ -19,9 +19,11 @@ from support.command_line import (DATA, Parser, add_data_arguments, is_default_d
                                   run_script, say, shortened)
 from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
-from support.files import DEFLATE_LIMIT, find_files, kind_of, open_file, sha256, write_whole
+from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_into, sha256,
+                           write_whole)
 from support.folders import (has_folders, is_dark_on_light, may_take_mnist, read_folders,
                              read_names, what_is_there, write_names)
+from support.machine import memory_left
 
 import numpy as np
 import torch
@@ -90,8 +92,11 @@ def _read_checked(file, size: int, most: int) -> np.ndarray:
     wanted = f"expected {expected:,} bytes of elements for the header's shape {shape_text(shape)}"
     if expected > most:
         raise FormatError(f"{wanted}, found a file of {size:,} bytes")
+    memory = memory_left()
+    if expected > memory:
+        raise FormatError(f"{wanted}, found {memory:,} bytes of free memory; use fewer images")
     elements = np.empty(expected, np.uint8)
-    found = file.readinto(elements)
+    found = read_into(file, elements)
     if found < expected:
         raise FormatError(f"{wanted}, found {found:,}")
     if file.read(1):

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.checkpoint import (check_content, fill, plain_names, read_torch, save_torch,
-                                weights_in_order)
+from support.checkpoint import (bare_network, check_content, fill, plain_names, read_torch,
+                                save_torch)
 from support.command_line import Parser, choose, run_script, say
 from support.errors import FormatError, UsageError, in_file
 
@@ -244,10 +244,10 @@ def save(net: Network, path) -> None:
 def load(path, device="cpu", name: str | None = None) -> Network:
     """Read a checkpoint and return its network in eval mode, with .mean, .std, .history and .run.
 
-    A bare `state_dict` of another script loads too when `name` says which of MODELS it fits; mean
-    and standard deviation are then MNIST's. Nothing in the file is run, and nothing is believed
-    that was not looked at (`support/checkpoint.py`). Raises FormatError for a file that is no
-    checkpoint of this project or not a whole one.
+    A bare `state_dict` of another script loads too when `name` says which of MODELS it fits and it
+    is clear which tensor is which; mean and standard deviation are then MNIST's. Nothing in the
+    file is run, and nothing is believed that was not looked at (`support/checkpoint.py`). Raises
+    FormatError for a file that is no checkpoint of this project or not a whole one.
     """
     content = read_torch(path)
     with in_file(path):
@@ -261,13 +261,7 @@ def load(path, device="cpu", name: str | None = None) -> Network:
             net.inverted = content.get("inverted", False)
             net.history, net.run = content["history"], content["run"]
         elif name:
-            weights, classes = weights_in_order(content)
-            net = build(name, classes)
-            names = list(net.state_dict())
-            if len(names) != len(weights):
-                raise FormatError(f"expected the {len(names)} tensors of the network {name}, "
-                                  f"found {len(weights)}")
-            fill(net, dict(zip(names, weights)))
+            net = bare_network(content, name, build)
         else:
             raise FormatError("expected a checkpoint of this project, found other data; if it is "
                               "a bare state_dict, say of which network with --model NAME")

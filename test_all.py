@@ -144,6 +144,26 @@ class TestIdx(TestCase):
         self.fails(lambda: idx_data.read_idx(path), "found more")
         self.assertLess(tracemalloc.get_traced_memory()[1], 10**7)
 
+    def test_more_than_memory_holds_is_refused_by_the_header(self):
+        """Files of gigabytes that take no place on the disk; what comes after a header is not
+        looked at."""
+        header = bytes.fromhex("00000803 00080000 00001000 00001000")  # 8 TiB
+        for data, size in ((header, (1 << 43) + 16), (gzip.compress(header + bytes(99)), 1 << 34)):
+            path = self.file(data)
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+                self.fails(lambda: idx_data.read_idx(path), path, "8,796,093,022,208 bytes",
+                           "of free memory")
+
+    def test_a_gzip_file_takes_no_more_than_its_elements(self):
+        raw = bytes.fromhex("00000801 00989680") + bytes(10**7)
+        path = self.file(gzip.compress(raw))
+        del raw
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        idx_data.read_idx(path)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1.2e7)
+
     def test_any_bytes(self):
         def read(data):
             idx_data.read_idx(self.file(data))
@@ -544,8 +564,8 @@ class TestTrain(ToyTestCase):
         return run("train.py", "--data", self.data, *arguments, cwd=self.folder, check=check,
                    **more)
 
-    def here(self, *arguments):
-        return call(train, "--data", self.data, *arguments, cwd=self.folder)
+    def here(self, *arguments, **more):
+        return call(train, "--data", self.data, *arguments, cwd=self.folder, **more)
 
     def weights(self, name="model.pt"):
         return model.load(self.folder / name).state_dict()
@@ -678,9 +698,28 @@ class TestTrain(ToyTestCase):
         mean = np.mean([line["test_accuracy"] for line in lines])
         self.assertIn(f"2 seeds: test accuracy {mean:.2%} ±", err)
 
+    def test_nothing_learned_replaces_nothing(self):
+        """A rate of almost nothing gives one answer to everything; also where a model is there."""
+        before = self.file(b"a model", "model.pt").read_bytes()
+        arguments = "--recipe", "lenet", "--epochs", 1, "--lr", 1e-12
+        out, _ = self.here(*arguments, "--json", status=1)
+        self.assertIsNone(json.loads(out)["checkpoint"])
+        out, _ = self.here(*arguments, status=1)
+        self.assertIn("no better than always answering the most frequent class: not saved", out)
+        self.assertEqual([(path.name, path.read_bytes()) for path in self.folder.iterdir()],
+                         [("model.pt", before)])
+
+    def test_fewer_images_than_in_a_batch(self):
+        """All of them are a batch; but a number that was given is an error: test_wrong_settings."""
+        data = write_toy(self.folder / "few", 40, 20)
+        out, _ = call(train, "--data", data, "--epochs", 4, "--lr", 0.03, "--val-fraction", 0.5,
+                      cwd=self.folder)
+        self.assertIn("batches of 20 images: there are no more to train on", out)
+        self.assertEqual(len(model.load(self.folder / "model.pt").history), 4)
+
     def test_patience_stops(self):
         out, _ = self.here("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,
-                           "--json")
+                           "--json", status=1)  # nothing was learned
         result = json.loads(out)
         self.assertLess(result["epochs"], 30)
         self.assertEqual(result["epochs"], result["best_epoch"] + 2)
@@ -946,6 +985,31 @@ class TestEvaluate(TestCase):
         self.fails(lambda: evaluate.pick_split(self.digits, "val", {}), "does not say",
                    kind=UsageError)
 
+    def test_logits_without_bounds_are_refused(self):
+        """Each weight is one that a checkpoint may hold; it is their product that is not."""
+        net = self.nets[0]
+        with torch.no_grad():
+            for weights in net.parameters():
+                weights.fill_(1e8)
+        model.save(net, self.folder / "large.pt")
+        for more in ((), ("--json",)):
+            self.fails(lambda: self.evaluate("large.pt", *more), "large.pt: expected finite logits",
+                       "small")
+        self.assertFalse((self.folder / "report").exists())
+
+    def test_a_folder_that_is_no_report_s(self):
+        """Nothing in it is replaced, and nothing is measured before that is said."""
+        for name, more in (("index.html", ()), ("curves.svg", ("--pictures", "curves"))):
+            path = self.file(b"<p>my own", f"site/{name}")
+            self.fails(lambda: self.evaluate("none.pt", "--report", "site", *more), "--report site",
+                       name, "not that of a report", kind=UsageError)
+            self.assertEqual(path.read_bytes(), b"<p>my own")
+            path.unlink()
+        self.file(b"<p>my own", "site/other.html")
+        for _ in range(2):  # a report's own files are replaced
+            self.evaluate("0.pt", "--report", "site")
+        self.assertEqual((self.folder / "site/other.html").read_bytes(), b"<p>my own")
+
     def test_wrong_settings(self):
         for arguments, words in ((("--pictures", "filter"), "did you mean filters"),
                                  (("--split", "vla"), "did you mean val")):
@@ -1008,6 +1072,18 @@ class TestChoose(TestCase):
     def test_single(self):
         large = judged(5, 0.97, [0, 0, 90, 50])
         self.assertEqual(infer.choose([*in_a_row("123", left=80), large], single=True), [large])
+
+    def test_a_piece_and_a_line_across_the_picture_are_doubtful(self):
+        for box, cut_off, cut_from, doubted in (([10, 10, 50, 18], False, None, False),
+                                                ([0, 10, 50, 18], True, None, True),
+                                                ([0, 10, 50, 40], True, None, False),
+                                                ([10, 10, 50, 40], False, judged(0, 0.1, [0] * 4),
+                                                 True)):
+            digit = judged(1, 0.99, box, cut_off=cut_off)
+            digit.cut_from = cut_from
+            infer.doubt([digit], [digit])
+            self.assertEqual(digit.certainty < 0.9, doubted)
+            self.assertAlmostEqual(digit.probabilities.sum(), 1, places=6)
 
     def test_unread_ink_beside_a_digit_makes_it_doubtful(self):
         for unread, doubted in ((judged(0, 0.1, [10, 35, 50, 60]), True),
@@ -1372,6 +1448,19 @@ class TestInfer(TestCase):
         strip = png.read_png(out.read_bytes())[..., 0]
         np.testing.assert_array_equal(strip, seen.steps(rgba[..., :3], candidates, chosen))
 
+    def test_no_output_replaces_an_input(self):
+        """By the same name, by another one, as a picture in a folder, or the model itself."""
+        name = self.folder / "seven.png"
+        before = name.read_bytes()
+        os.link(name, self.folder / "same.png")
+        for flag, out, given in (("--save-seen", name, name),
+                                 ("--save-steps", self.folder / "same.png", name),
+                                 ("--save-seen", name, self.folder),
+                                 ("--save-steps", self.folder / "net.pt", name)):
+            self.fails(lambda: self.infer(given, flag, out), flag, out, "one of the files to read",
+                       kind=UsageError)
+        self.assertEqual(name.read_bytes(), before)
+
     def test_batches_come_by_count_by_pixels_and_by_time(self):
         answer = Answer("x")
         large = Answer("x", rgb=np.empty((3000, 3000, 3), np.uint8))
@@ -1481,12 +1570,12 @@ class TestReadme(TestCase):
             shutil.copy(path, self.folder)
         shutil.copytree(HERE / "support", self.folder / "support")
         shutil.copytree(HERE / "docs", self.folder / "docs")
-        write_toy(self.folder / "data", 300, 100)
+        write_toy(self.folder / "data", 600, 100)
         styled = np.stack([place(draw(written_digit(digit))) for digit in range(10)])
-        for part, count in (("train", 300), ("t10k", 100)):  # digits, as infer.py looks for them
+        for part, count in (("train", 600), ("t10k", 100)):  # digits, as infer.py looks for them
             idx_data.write_idx(self.folder / f"data/{part}-images-idx3-ubyte",
                                styled[np.arange(count) % 10])
-        write_toy(self.folder / "fashion", 300, 100)
+        write_toy(self.folder / "fashion", 600, 100)
         for part, count in (("train", 20), ("test", 5)):
             for label in (0, 1):
                 for number, image in enumerate(toy_images(np.full(count, label), label)):

@@ -20,18 +20,19 @@ from pathlib import Path
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, standardise
-from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
-                                snapshot, state_path)
+from support.checkpoint import describe_run, sample_images
 from support.command_line import (Parser, Progress, add_data_arguments, choose, may_download,
                                   run_script, say)
 from support.compositions import with_others
-from support.content import CONTENTS, content_of, settle_content
+from support.content import content_of, settle_content
 from support.errors import UsageError, require
 from support.files import check_writable
+from support.forms import with_forms
+from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
-from support.run_table import (TABLE_HEAD, epoch_row, result_text, saying_what_is_finished,
+from support.run_table import (TABLE_HEAD, epoch_row, result_text, say_batches, saying_finished,
                                seeds_text)
-from support.strong_augmentation import Strong, distort, random_coarse, with_forms
+from support.strong_augmentation import Strong, distort, random_coarse
 
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
@@ -67,7 +68,7 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     val_fraction: float = 0.1  # of the training images, held out to choose the epoch
     best_by: str = "accuracy"  # what makes an epoch the best on those: accuracy or loss
-    forms: int = 0  # images to add of each form that support/strong_augmentation.py can draw
+    forms: int = 0  # images to add of each form that support/forms.py can draw
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
 
@@ -103,7 +104,7 @@ RECIPES = {
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
-                      epochs=14, label_smoothing=0.1, forms=300, composed=6000, augment=Augment(
+                      epochs=12, label_smoothing=0.1, forms=200, composed=5000, augment=Augment(
                           degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
                               pen=1, elastic=0.4, stretch=1, coarse=0.45))),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
@@ -262,8 +263,6 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = digits.split(recipe.val_fraction, seed)
-    require(recipe.batch_size <= len(training), "--batch-size",
-            f"at most the {len(training):,} training images", recipe.batch_size)
     mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
     images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
@@ -415,7 +414,6 @@ def check_options(options: argparse.Namespace) -> Recipe:
     recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
-    choose(options.content, ("auto", *CONTENTS), "--content")
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
     require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
     check_writable(Path(options.out), "--out")
@@ -423,12 +421,11 @@ def check_options(options: argparse.Namespace) -> Recipe:
 
 
 def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
-    """Train, keep the best epoch in the checkpoint `out` and the state of the run beside it. The
-    test images are read once, at the end. Returns the figures of the run; `log` gets the rows."""
+    """Train, and put the best epoch into the checkpoint `out` at the end; until then, all of the
+    run lies in a file beside it. The test images are read once, at the end. Returns the figures of
+    the run, with "checkpoint" None if it learned nothing; `log` gets the rows."""
     for row in epochs(run):
-        if row["best"]:
-            model.save(run.net, out)
-        save_torch(snapshot(run), state_path(out))
+        keep_state(run, out)
         say(epoch_row(row, run.seconds[-1], len(run.labels)), log)
     net = finish(run)
     test_accuracy = None
@@ -439,18 +436,13 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
               "val_accuracy": best["val_accuracy"], "test_accuracy": test_accuracy,
               "train_seconds": sum(run.seconds)}
     net.run = {**net.run, "result": result, "samples": sample_images(run, augment)}
-    model.save(net, out)
-    state_path(out).unlink()
-    return result
+    return {**result, "checkpoint": end(run, out, model.save)}
 
 
-def main(arguments: list[str]) -> int:
-    options = make_parser().parse_args(arguments)
-    log = sys.stderr if options.json else sys.stdout  # what people read
-    if options.list:
-        say(recipe_table(), log)
-        return 0
-    recipe = check_options(options)
+def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespace,
+                arguments: list[str], log) -> int:
+    """Train a network for each seed, to the checkpoint that it has in `outs`. Returns the exit
+    status."""
     device = pick_device(options.device)
     precision, why = pick_precision(options.precision, device)
     set_threads()
@@ -464,36 +456,44 @@ def main(arguments: list[str]) -> int:
                                          learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
-    results, models = [], []
-    for seed in range(options.seed, options.seed + options.seeds):
-        out = Path(options.out)
-        if options.seeds > 1:
-            out = out.with_name(f"{out.stem}-{seed}{out.suffix}")
+    results = []
+    for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
                               {**asdict(recipe), "seed": seed, "precision": precision,
                                "content": digits.content})
         result = None
-        if options.resume and out.exists():
-            result = finished(model.load(out).run, wanted, out)
+        if options.resume:
+            result = finished(out, wanted)
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision)
             run.net.run = wanted
-            begin(run, out, options.resume)
-            say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
-                f"{TABLE_HEAD}", log)
-            with saying_what_is_finished(models), explained(run, out):
+            say_batches(recipe.batch_size, len(run.labels), hasattr(options, "batch_size"), log)
+            with saying_finished(results), until_the_end(run, out, options.resume, model.save):
+                say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
+                    f"{TABLE_HEAD}", log)
                 result = train_to_file(run, digits, out, log)
         results.append(result)
-        models.append(out)
-        say(result_text(result, recipe.best_by, out), log)
+        say(result_text(result, recipe.best_by), log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
-                            "seed": seed, **result, "checkpoint": str(out),
-                            "total_seconds": time.perf_counter() - started}))
+                            "seed": seed, **result,
+                            "total_seconds": time.perf_counter() - started}, allow_nan=False))
         started = time.perf_counter()
     if options.seeds > 1:
         say(seeds_text(results), log)
-    return 0
+    return int(any(result["checkpoint"] is None for result in results))
+
+
+def main(arguments: list[str]) -> int:
+    options = make_parser().parse_args(arguments)
+    log = sys.stderr if options.json else sys.stdout  # what people read
+    if options.list:
+        say(recipe_table(), log)
+        return 0
+    recipe = check_options(options)
+    outs = checkpoints(Path(options.out), range(options.seed, options.seed + options.seeds))
+    with only_run(outs.values()):
+        return train_seeds(outs, recipe, options, arguments, log)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class Answer:
         if self.index is not None:
             item["index"] = self.index
         if self.error:
-            return json.dumps({**item, "error": self.error})
+            return json.dumps({**item, "error": self.error}, allow_nan=False)
         first = self.digits[0]
         item |= {"digit": first.digit, "label": first.label, "confidence": self.confidence,
                  "probabilities": first.probabilities, "other": first.other, "text": self.text,
@@ -101,7 +101,7 @@ class Answer:
                             for reading in self.digits]}
         if self.confidence < UNSURE:
             item["unsure"] = True
-        return json.dumps(item)
+        return json.dumps(item, allow_nan=False)
 
 
 def list_pictures(paths: list[str], index: list[int] | None, may_be_idx, read_idx) -> list[tuple]:

@@ -1,23 +1,20 @@
-"""Checkpoints that nobody vouches for; what a run says of itself; the state of an interrupted one.
+"""Checkpoints that nobody vouches for, and what a run says of itself in one.
 
 A checkpoint is what torch.save makes of a dictionary of tensors and plain values. torch.load with
 weights_only=True runs nothing that is in the file; all else that could be wrong is checked here.
 """
 import io
+import itertools
 import re
 import shlex
-import sys
 import time
 import zipfile
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
 
-from support.command_line import say
+from support.command_line import printable
 from support.content import CONTENTS
-from support.errors import FormatError, UsageError, in_file
+from support.errors import FormatError, in_file
 from support.files import kind_of, read_file, write_whole
-from support.machine import describe_machine, is_out_of_memory, versions
+from support.machine import describe_machine, versions
 
 import torch
 from torch import nn
@@ -47,22 +44,73 @@ def unpack(data: bytes) -> dict:
     if not data.startswith(b"PK\x03\x04"):
         raise FormatError(f"expected a checkpoint, found {kind_of(data[:64])}")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > len(data):  # torch packs nothing, so this is a bomb
-            raise FormatError("more unpacked than packed")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = torch.load(verified(data), map_location="cpu", weights_only=True)
+    except zipfile.BadZipFile as error:
+        raise FormatError("expected a checkpoint, found one whose bytes were changed on the way "
+                          f"({printable(error)}); get it again") from None
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
         raise FormatError("expected a checkpoint, found a file that torch cannot load with "
                           f"weights_only=True ({type(error).__name__}): it is broken, or holds "
                           "more than weights") from None
     if not isinstance(content, dict):
         raise FormatError(f"expected a checkpoint, found a {type(content).__name__}")
+    check_values(content)
     return content
+
+
+def verified(data: bytes) -> io.BytesIO:
+    """A zip file with what is in this one, after a look at each checksum: torch does not look, and
+    believes in bits of the archive's own that no checksum protects. Raises zipfile.BadZipFile."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > len(data):  # torch packs nothing
+            raise zipfile.BadZipFile("it unpacks to more than it holds")
+        contents = {entry.filename: archive.read(entry) for entry in entries}
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    copy.seek(0)
+    return copy
+
+
+LARGEST = torch.finfo(torch.float32).max  # everything is computed in float32
+
+
+def check_values(content: dict) -> None:
+    """Check each tensor and each number in a file, wherever it is. Raises FormatError, which names
+    the place, for a number that is not finite or that nothing here can compute with, and for a
+    tensor that is more in memory than in the file: one number, stretched to a million places."""
+    places = [("", content)]  # that are still to be looked at: name and value
+    seen = set()  # a container may hold itself
+    while places:
+        name, value = places.pop()
+        if isinstance(value, torch.Tensor):
+            check_plain(name, value)
+        elif isinstance(value, (int, float)):
+            largest = 2**63 - 1 if isinstance(value, int) else LARGEST
+            if not -largest <= value <= largest:
+                raise FormatError(f"expected {name} to be a finite number, found {value}")
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            inside = value.items() if isinstance(value, dict) else enumerate(value)
+            places += [(f"{name}.{printable(key)}".lstrip("."), inner) for key, inner in inside]
+
+
+def check_plain(name: str, tensor: torch.Tensor) -> None:
+    """Raise FormatError for a tensor whose elements do not all lie in the file."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_nested:
+        raise FormatError(f"expected {name} to be a plain tensor, found one of another kind")
+    wanted = tensor.numel() * tensor.element_size()
+    found = tensor.untyped_storage().nbytes()
+    if wanted > found:
+        raise FormatError(f"expected {wanted:,} bytes for {name}, found {found:,}")
 
 
 # --- A checkpoint's content -----------------------------------------------------------------------
 
+# One grey level in one of a thousand million pixels has a standard deviation of 1e-7.
+LEAST_STD = 1e-8
 KEYS = {"model": str, "classes": int, "mean": float, "std": float, "weights": dict,
         "history": list, "run": dict}
 
@@ -81,8 +129,8 @@ def check_content(content: dict, version: int, models, wanted: str | None) -> No
                           f"found {name!r} with {classes} classes")
     if wanted and wanted != name:
         raise FormatError(f"expected the network {wanted}, found {name}")
-    if std <= 0:
-        raise FormatError(f"expected a positive standard deviation, found {std}")
+    check_range("'mean'", mean, 0, 1)  # black is 0, white is 1
+    check_range("'std'", std, LEAST_STD, 1)
     check_type("'other'", content.get("other", False), bool)  # older files have none
     check_pictures(content)
     check_training(content["history"], content["run"])
@@ -112,6 +160,8 @@ def check_pictures(content: dict) -> None:
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 SETTINGS = {"epochs": int, "patience": int, "best_by": str, "val_fraction": float, "seed": int}
+RESULT = {"epochs": int, "best_epoch": int, "val_accuracy": float, "test_accuracy": float,
+          "train_seconds": float}
 
 
 def check_training(history: list, run: dict) -> None:
@@ -121,12 +171,14 @@ def check_training(history: list, run: dict) -> None:
         check_type("a row of 'history'", row, dict)
         for name in FIGURES:
             check_type(f"{name!r} in 'history'", row.get(name), float)
-    for name in ("settings", "data"):
+            most = 1 if name.endswith("accuracy") else LARGEST
+            check_range(f"{name!r} in 'history'", row[name], 0, most)
+    for name in ("settings", "data", "result"):
         check_type(f"{name!r} in 'run'", run.get(name, {}), dict)
-    settings = run.get("settings", {})
-    for name, kind in SETTINGS.items():
-        if name in settings:
-            check_type(f"{name!r} in 'settings'", settings[name], kind)
+    for part, kinds in (("settings", SETTINGS), ("result", RESULT)):
+        for name, value in run.get(part, {}).items():
+            if name in kinds and value is not None:
+                check_type(f"{name!r} in {part!r}", value, kinds[name])
     samples = run.get("samples", torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
     check_type("'samples' in 'run'", samples, torch.Tensor)
     if samples.dtype != torch.uint8 or samples.ndim != 4 or samples.numel() == 0:
@@ -135,12 +187,14 @@ def check_training(history: list, run: dict) -> None:
 
 
 def check_type(name: str, value, kind: type) -> None:
-    """Raise FormatError if `value` is not of this type, or is a number that is NaN, infinite or
-    beyond 64 bits."""
+    """Raise FormatError if `value` is not of this type."""
     if type(value) is not kind:
         raise FormatError(f"expected {name} to be a {kind.__name__}, found {type(value).__name__}")
-    if kind in (int, float) and not -(2**63) <= value < 2**63:
-        raise FormatError(f"expected {name} to be a finite number, found {value}")
+
+
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise FormatError(f"expected {name} from {least:g} to {most:g}, found {value:g}")
 
 
 def plain_names(weights: dict) -> dict:
@@ -149,19 +203,61 @@ def plain_names(weights: dict) -> dict:
             for name, tensor in weights.items()}
 
 
-def weights_in_order(content: dict) -> tuple[list, int]:
-    """The tensors of a bare `state_dict`, and the number of classes, which the last one has as its
-    length. Other scripts name their layers otherwise, so tensors are matched in order, and by
-    shape. Raises FormatError."""
-    tensors = list(content.values())
-    classes = 10
-    if tensors and getattr(tensors[-1], "ndim", 0) == 1:
-        classes = len(tensors[-1])
+def bare_network(content: dict, name: str, build) -> nn.Module:
+    """The network build(name, classes) with the tensors of a bare `state_dict`: by their names or,
+    where another script calls its layers otherwise, in their order. How many classes, the last bias
+    says. Raises FormatError for tensors that do not fit, or might belong elsewhere."""
+    content = plain_names(content)
+    names = list(build(name).state_dict())
+    in_order = set(content) != set(names)
+    weights = dict(zip(names, content.values())) if in_order else content
+    if len(content) != len(names):
+        raise FormatError(f"expected the {len(names)} tensors of the network {name}, "
+                          f"found {len(content)}")
+    last = weights[names[-1]]
+    classes = len(last) if getattr(last, "ndim", 0) == 1 else 10
     if not 1 <= classes <= 1000:
         raise FormatError(f"expected 1 to 1000 classes, found {classes}")
-    return tensors, classes
+    net = build(name, classes)
+    fill(net, weights)
+    if in_order:
+        check_order(list(content), weights)
+    return net
 
 
+def check_order(names: list[str], weights: dict) -> None:
+    """Raise FormatError if two of the tensors, which another script has by these `names`, might
+    have changed places unnoticed: they have one shape, and the names do not tell them apart."""
+    places = places_in_layers(list(weights), weights.values())
+    if places != places_in_layers(names, weights.values()):
+        places = [tuple(tensor.shape) for tensor in weights.values()]
+    ours = list(weights)
+    for i, j in itertools.combinations(range(len(ours)), 2):
+        if places[i] == places[j]:
+            same_part = ours[i].rpartition(".")[2] == ours[j].rpartition(".")[2]
+            if not same_part or not is_numbered(names[i], names[j]):
+                raise FormatError(f"expected names that say which is {ours[i]} and which "
+                                  f"{ours[j]}, for their shapes are the same, found {names[i]} and "
+                                  f"{names[j]}; give all tensors the names that this project has")
+
+
+def places_in_layers(names: list[str], tensors) -> list[tuple]:
+    """For each tensor, what it is in its layer (weight, bias, ...), and what else the layer has."""
+    layers, parts = {}, []
+    for name, tensor in zip(names, tensors):
+        layer, _, part = name.rpartition(".")
+        parts.append((layer, part))
+        layers.setdefault(layer, []).append((part, tuple(tensor.shape)))
+    return [(part, layers[layer]) for layer, part in parts]
+
+
+def is_numbered(first: str, second: str) -> bool:
+    """Whether two names differ in nothing but numbers, and the second has the higher ones."""
+    a, b = (re.split("([0-9]+)", name) for name in (first, second))
+    return a[::2] == b[::2] and [*map(int, a[1::2])] < [*map(int, b[1::2])]
+
+
+LARGEST_WEIGHT = 1e9  # of the networks that were trained here, the largest number is 251
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -183,8 +279,6 @@ def check_tensor(name: str, tensor, wanted: torch.Tensor) -> None:
     """Raise FormatError if `tensor` cannot take the place of `wanted`."""
     if not isinstance(tensor, torch.Tensor):
         raise FormatError(f"expected {name} to be a tensor, found {type(tensor).__name__}")
-    if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_nested:
-        raise FormatError(f"expected {name} to be a plain tensor, found one of another kind")
     if tensor.shape != wanted.shape:
         raise FormatError(f"expected {name} of shape {tuple(wanted.shape)}, "
                           f"found {tuple(tensor.shape)}")
@@ -193,6 +287,9 @@ def check_tensor(name: str, tensor, wanted: torch.Tensor) -> None:
         raise FormatError(f"expected {name} to be {wanted.dtype}, found {tensor.dtype}")
     if not tensor.to(wanted.dtype).isfinite().all():
         raise FormatError(f"expected finite numbers, found NaN or infinity in {name}")
+    if (tensor.abs() > LARGEST_WEIGHT).any():
+        raise FormatError(f"expected numbers up to {LARGEST_WEIGHT:g} in {name}, "
+                          f"found {tensor.abs().max():g}")
     if name.endswith("running_var") and (tensor < 0).any():
         raise FormatError(f"expected variances, found a negative number in {name}")
 
@@ -227,127 +324,3 @@ def sample_images(run, augment) -> torch.Tensor:
         if changed is not plain:
             shown.append(changed.round().byte())
     return torch.stack(shown, 1).cpu()
-
-
-def check_same_run(made: dict, wanted: dict) -> None:
-    """Compare what two runs say of themselves. Raises UsageError with the differences if `made` had
-    other settings or other data than `wanted`, FormatError if it is no run at all."""
-    if not isinstance(made, dict) or not isinstance(made.get("settings"), dict):
-        raise FormatError("expected the state of an interrupted run, found other data")
-    before, now = made["settings"], wanted["settings"]
-    differences = [f"{key} {before.get(key)}, now {now[key]}"
-                   for key in now if before.get(key) != now[key]]
-    if made.get("data") != wanted["data"]:
-        differences.append("other data")
-    if differences:
-        raise UsageError(f"--resume: the earlier run had {'; '.join(differences)}: give the same "
-                         "settings, or train anew without --resume")
-
-
-def finished(made: dict, wanted: dict, out: Path) -> dict | None:
-    """For --resume: the result of the run `made`, whose model lies in `out`, if it is the run that
-    is wanted and has reached its end; None if there is something left to train. Raises UsageError
-    if it is another run, and no interrupted one lies beside it."""
-    state = state_path(out)
-    if all(made.get(key) == wanted[key] for key in ("settings", "data")):
-        if "result" in made:
-            say(f"{out}: this run has reached its end already", sys.stderr)
-            state.unlink(missing_ok=True)  # killed just before it was removed
-        return made.get("result")
-    if made and not state.exists():
-        with in_file(out):
-            check_same_run(made, wanted)
-    return None
-
-
-# --- An interrupted run ---------------------------------------------------------------------------
-# `run` is a train.Run.
-
-ROW = {"epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best"}
-
-
-def state_path(out: Path) -> Path:
-    """Where the state of the run lies that writes the checkpoint `out`."""
-    return Path(f"{out}.resume")
-
-
-def snapshot(run) -> dict:
-    """All that going on with a run needs: weights, the best ones, optimiser, random generators,
-    early stopping, and the history so far. The schedule is a function of the step."""
-    random = {"generator": run.generator.get_state(), "torch": torch.get_rng_state()}
-    if run.generator.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state(run.generator.device)
-    return {"weights": run.net.state_dict(), "best": run.best, "random": random,
-            "optimiser": run.optimiser.state_dict(), "stopping": asdict(run.stopping),
-            "history": run.net.history, "seconds": run.seconds, "run": run.net.run}
-
-
-def begin(run, out: Path, resuming: bool) -> None:
-    """Before the first epoch: put back the state of an interrupted run, if that is wanted and there
-    is one, and say what becomes of it if not."""
-    path = state_path(out)
-    if resuming and path.exists():
-        resume(run, path)
-    elif resuming:
-        say(f"there is no {path} to go on from: training from the start", sys.stderr)
-    elif path.exists():
-        say(f"{path} holds an interrupted run; --resume would have gone on with it", sys.stderr)
-    elif out.exists():
-        say(f"{out} is there already; the first epoch will replace it", sys.stderr)
-
-
-def resume(run, path: Path) -> None:
-    """Put everything back as `snapshot` found it. Raises FormatError for a file that holds no such
-    state, UsageError for the state of a run with other settings or other data."""
-    advice = "; train anew without --resume"
-    state = read_torch(path, advice)
-    with in_file(path, advice):
-        check_same_run(state.get("run"), run.net.run)
-        try:
-            restore(run, state)
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError,
-                IndexError) as error:
-            raise FormatError("expected the state of an interrupted run of this recipe, found "
-                              f"another ({error})") from None
-
-
-def restore(run, state: dict) -> None:
-    """`resume` for a state that may be anything: it raises what comes."""
-    fill(run.net, state["best"])
-    run.best = state["best"]
-    fill(run.net, state["weights"])
-    run.optimiser.load_state_dict(state["optimiser"])
-    for weights in run.net.parameters():  # the fused optimiser trusts the shapes
-        for name in ("exp_avg", "exp_avg_sq"):
-            if run.optimiser.state[weights][name].shape != weights.shape:
-                raise ValueError("a shape of the optimiser's")
-    run.generator.set_state(state["random"]["generator"])
-    torch.set_rng_state(state["random"]["torch"])
-    if run.generator.device.type == "cuda":
-        torch.cuda.set_rng_state(state["random"]["cuda"], run.generator.device)
-    first, second = state["stopping"]["best"]
-    run.stopping.best = (float(first), float(second))
-    run.stopping.waited = int(state["stopping"]["waited"])
-    if not state["history"] or any(set(row) != ROW for row in state["history"]):
-        raise ValueError("a row of the history")
-    run.seconds = [float(seconds) for seconds in state["seconds"]]
-    run.net.history = list(state["history"])
-    run.net.run = state["run"]
-
-
-@contextmanager
-def explained(run, out: Path):
-    """An interruption says how to go on, and a lack of memory which batch size to try."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if run.seconds:
-            raise KeyboardInterrupt(f"the best model so far is in {out}; go on with the same "
-                                    "command and --resume") from None
-        raise KeyboardInterrupt("no epoch was finished, so nothing was saved") from None
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = run.recipe.batch_size
-        raise UsageError(f"{run.labels.device} ran out of memory at a batch of {size} images; "
-                         f"try --batch-size {max(1, size // 2)}") from None

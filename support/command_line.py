@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 import torch
 
@@ -16,14 +17,15 @@ from support.errors import FormatError, UsageError
 
 ADVICE = {errno.ENOSPC: "; free some space and run it again", errno.ENOENT: "; check the name",
           errno.EISDIR: "; expected a file", errno.ENOTDIR: "; expected a folder",
-          errno.EACCES: "; choose another place", errno.EROFS: "; choose another place"}
+          errno.EACCES: "; check its permissions, or name another",
+          errno.EROFS: "; choose another place"}
 
 
 def run_script(main) -> None:
     """Run a script's main(arguments) -> exit status, and answer what goes wrong in one line: a
     wrong file or setting 2, an interruption 130. A reader that goes away (`| head`) is no error."""
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        heed_signals()
         open_streams()
         status = main(sys.argv[1:])
     except (FormatError, UsageError) as error:
@@ -42,6 +44,14 @@ def run_script(main) -> None:
     sys.exit(status)
 
 
+def heed_signals() -> None:
+    """A polite kill, and a terminal that is closed, are as Ctrl-C; but `nohup` still protects."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 def open_streams() -> None:
     """Have both streams, even if the shell closed them (>&-), and let them print "?" for what their
     encoding lacks: cp1252 has no blocks."""
@@ -58,14 +68,16 @@ def fail(message: str) -> int:
 
 
 def say(text: str = "", file=None, end: str = "\n") -> None:
-    """print, but a reader that has gone away (`| head`) ends the output, not the work."""
-    file = file or sys.stdout
+    """print, but a reader that has gone away (`| head`, a closed terminal) ends the output, not the
+    work."""
+    stream = sys.stdout if file is None else file
     try:
-        print(text, file=file, end=end, flush=True)
+        print(text, file=stream, end=end, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-        if not isinstance(error, BrokenPipeError):
-            error.filename = file.name
+        with suppress(OSError):  # a stream of a program's own has no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            error.filename = getattr(stream, "name", None)
             raise
 
 
@@ -110,8 +122,8 @@ def add_data_arguments(parser: Parser) -> None:
     parser.add_argument("--data", default=DATA, metavar="DIR", help="folder of the data set")
     parser.add_argument("--download", action="store_true", help="download MNIST into DIR, if that "
                         "is empty or new; into the default folder it comes without being told")
-    parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first "
-                        "(also: the environment variable MNIST_MIRROR)")
+    parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first, "
+                        "an address or a folder (also: the environment variable MNIST_MIRROR)")
 
 
 def may_download(options) -> bool:

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from support.command_line import say
+from support.command_line import choose, say
 from support.folders import some
 from support.mnist_style import BOX, SIDE
 
@@ -67,8 +67,8 @@ READS = {"digits": "infer.py looks for digits", "plain": "infer.py takes picture
 
 def settle_content(digits, content: str, log) -> None:
     """Decide what the pictures of an idx_data.Digits are, where `content` is auto, and say it; and
-    warn of labels that look wrong."""
-    digits.content = content
+    warn of labels that look wrong. Raises UsageError for another word."""
+    digits.content = choose(content, ("auto", *CONTENTS), "--content")
     digits.content, why = content_of(digits)
     say(f"content {digits.content}: {why}; {READS[digits.content]}", log)
     doubtful = doubts(digits)
@@ -94,7 +94,8 @@ def doubts(digits) -> str:
     untested = np.setdiff1d(learned, test)
     if len(test) and len(untested):
         found.append(f"there are training images of {names(untested)}, but none for testing")
-    if digits.content == "plain" and not digits.labels and min(learned.min(), *test, 1) == 1:
+    lowest = np.concatenate([learned, test]).min()
+    if digits.content == "plain" and not digits.labels and lowest == 1:
         found.append(f"the labels go from 1 to {digits.classes - 1}, but are numbered from 0: are "
                      "they shifted by one?")
     return "; ".join(found)

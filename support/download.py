@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from support.command_line import Progress, say
-from support.files import kind_of, sha256, write_whole
+from support.files import find_files, kind_of, sha256, write_whole
 
 MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/"]
@@ -32,16 +32,14 @@ def download(root: Path, files: dict[str, str], mirror: str | None) -> None:
     root.mkdir(parents=True, exist_ok=True)
     say(f"downloading MNIST (11 MB) to {root}{os.sep}", sys.stderr)
     addresses = list(MIRRORS)
-    if mirror and "://" in mirror:
+    if mirror:
         addresses.insert(0, mirror)
-    elif mirror:  # a folder
-        addresses.insert(0, Path(mirror).resolve().as_uri())
     failures = []
     for address in addresses:
         try:
             for name, digest in files.items():
                 if not (root / name).exists():
-                    data = fetch(f"{address.rstrip('/')}/{name}.gz", name)
+                    data = fetch(url_of(address, name), name)
                     save_checked(root / name, data, digest)
             return
         except ValueError as error:
@@ -58,12 +56,22 @@ def download(root: Path, files: dict[str, str], mirror: str | None) -> None:
         ) from None
 
 
+def url_of(address: str, name: str) -> str:
+    """Where a mirror has MNIST's file of this name: an address with .gz, a folder also without."""
+    if "://" in address:
+        return f"{address.rstrip('/')}/{name}.gz"
+    found = find_files(Path(address), [name])
+    return found.get(name, Path(address) / f"{name}.gz").resolve().as_uri()
+
+
 def fetch(url: str, name: str) -> bytes:
-    """Download one gzip file and unpack it, to LIMIT bytes at most. Raises ValueError, whatever
-    went wrong on the way: an OSError is left to mean that this machine's disk failed, where another
-    mirror does not help."""
+    """Download one file and unpack it, if it is gzip, to LIMIT bytes at most. Raises ValueError,
+    whatever went wrong on the way: an OSError is left to mean that this machine's disk failed,
+    where another mirror does not help."""
     try:
         packed = receive(url)
+        if packed.startswith(b"\0\0"):  # an IDX file as it is
+            return packed
         if not packed.startswith(b"\x1f\x8b"):
             raise ValueError(f"{name}.gz: expected a gzip file, found {kind_of(packed[:64])}")
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:

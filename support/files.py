@@ -96,6 +96,19 @@ def read_file(path) -> bytes:
         return file.read()
 
 
+def read_into(file, array) -> int:
+    """Fill a byte array from an open file, as far as that goes; returns the number of bytes. Piece
+    by piece: at once, a gzip file would take as much memory again."""
+    view = memoryview(array)
+    filled = 0
+    while filled < len(view):
+        count = file.readinto(view[filled : filled + (1 << 18)])
+        if not count:
+            break
+        filled += count
+    return filled
+
+
 def sha256(*parts) -> str:
     """The SHA-256 of bytes or C-contiguous arrays, one after the other."""
     digest = hashlib.sha256()

@@ -1,5 +1,6 @@
 """The machine: device, threads, precision, memory that is kept, and its description."""
 import ctypes
+import math
 import os
 import platform
 from pathlib import Path
@@ -9,6 +10,11 @@ from support.errors import UsageError
 
 import numpy as np
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 
 def pick_device(name: str) -> torch.device:
@@ -41,12 +47,33 @@ def set_threads() -> None:
     torch.set_num_threads(min(cores, 4))
 
 
-def cpu_info() -> str:
-    """What Linux says of the processor; nothing on other systems."""
+def said_by_linux(path: str) -> str:
+    """The text of one of the files in which Linux describes itself; nothing on other systems."""
     try:
-        return Path("/proc/cpuinfo").read_text()
+        return Path(path).read_text()
     except OSError:
         return ""
+
+
+def cpu_info() -> str:
+    return said_by_linux("/proc/cpuinfo")
+
+
+def memory_left() -> float:
+    """Bytes of memory that a program may still get, as far as the system says: what is free, a
+    container's limit, a limit by `ulimit -v`. Infinite where it says nothing."""
+    found = [math.inf]
+    for line in said_by_linux("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(1024 * int(line.split()[1]))
+    limit = said_by_linux("/sys/fs/cgroup/memory.max").strip()  # of a container; or "max"
+    if limit.isdecimal():
+        found.append(int(limit))
+    if resource:
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            found.append(limit)
+    return min(found)
 
 
 def pick_precision(name: str, device: torch.device) -> tuple[str, str]:

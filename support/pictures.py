@@ -122,3 +122,18 @@ def read_picture_file(path) -> np.ndarray:
 def opaque(grey: np.ndarray) -> np.ndarray:
     """(H, W) uint8 becomes (H, W, 4) RGBA."""
     return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+
+
+def check_not_read(flag: str, out: str | None, inputs: list) -> None:
+    """Raise UsageError if the file `out`, by this name or another one, is among the inputs, or is a
+    picture in a folder that is: writing it would destroy what was read."""
+    if out is None or not Path(out).is_file():
+        return
+    for path in map(Path, inputs):
+        files = [path]
+        with suppress(OSError):  # what cannot be read is said of each picture
+            if path.is_dir():
+                files = pictures_in(path)
+            if any(file.exists() and file.samefile(out) for file in files):
+                raise UsageError(f"{flag} {out}: this is one of the files to read; "
+                                 "give another name")

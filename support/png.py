@@ -1,5 +1,6 @@
 """PNG, read and written. Section numbers are those of the W3C's "Portable Network Graphics
 Specification (Third Edition)", https://www.w3.org/TR/png-3/."""
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -26,32 +27,36 @@ ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 # What a photograph needs, and what memory holds: 100 megapixels are 400 MB of RGBA.
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
+FEW_PIXELS = 1 << 14  # that become RGBA at once
+PIECE = 1 << 16  # bytes that are unpacked at once
 
 
 def read_png(data: bytes) -> np.ndarray:
     """Decode a PNG file: every colour type, bit depth, filter and interlacing of the specification.
 
     Returns (H, W, 4) uint8 RGBA, not premultiplied. 16-bit samples keep their high byte; gamma and
-    colour profiles are not applied. Raises FormatError, which names the chunk, for a broken file.
+    colour profiles are not applied. Besides the data and the result, it takes at most 8 bytes a
+    pixel of memory. Raises FormatError, which names the chunk, for a broken file.
     """
     png, packed = _gather(data)
     channels = CHANNELS[png.colour]
     bytes_per_pixel = max(1, channels * png.depth // 8)  # rounded up to one: section 9.2
-    passes = _passes(png)
-    expected = sum(rows * (1 + length) for _, rows, _, length in passes)
-    scanlines = np.frombuffer(_inflate(packed, expected), np.uint8)
-
-    sample_type = np.uint16 if png.depth == 16 else np.uint8
-    samples = np.empty((png.height, png.width, channels), sample_type)
-    start = 0
-    for where, rows, columns, length in passes:
-        stop = start + rows * (1 + length)
-        lines = scanlines[start:stop].reshape(rows, 1 + length)  # the filter's type, then the row
-        lines = _unfilter(lines[:, 0], lines[:, 1:], bytes_per_pixel)
-        values = _unpack(lines, png.depth, columns * channels)
-        samples[where] = values.reshape(rows, columns, channels)
-        start = stop
-    return _to_rgba(samples, png)
+    bands = _bands(png, bytes_per_pixel)
+    scanlines = _inflate(packed, [rows * (1 + length) for _, rows, _, length, _ in bands])
+    rgba = np.empty((png.height, png.width, 4), np.uint8)
+    for where, rows, columns, length, is_first in bands:
+        lines = None  # before the next band takes memory
+        lines = next(scanlines).reshape(rows, 1 + length)  # the filter's type, then the row
+        if is_first:
+            above = np.zeros(length, np.uint8)
+        lines = _unfilter(lines[:, 0], lines[:, 1:], above, bytes_per_pixel)
+        above = lines[-1].copy()
+        part = rgba[where]
+        few = max(1, FEW_PIXELS // columns)  # rows, for what is made of them takes some memory
+        for top in range(0, rows, few):
+            samples = _unpack(lines[top : top + few], png.depth, columns * channels)
+            part[top : top + few] = _to_rgba(samples.reshape(-1, columns, channels), png)
+    return rgba
 
 
 # --- Chunks ---------------------------------------------------------------------------------------
@@ -69,9 +74,10 @@ class Png:
 
 
 def _chunks(data: bytes):
-    """Yield each chunk's name and bytes, up to IEND."""
+    """Yield each chunk's name and bytes (not copied), up to IEND."""
     if not data.startswith(SIGNATURE):  # section 5.2
         raise FormatError(f"expected the signature of a PNG file, found {kind_of(data[:48])}")
+    view = memoryview(data)
     position, name = len(SIGNATURE), "signature"
     while name != "IEND":
         # Section 5.3: length, name, as many bytes as the length says, and a checksum.
@@ -86,19 +92,19 @@ def _chunks(data: bytes):
         if end + 4 > len(data):
             raise FormatError(f"{name}: expected {length:,} bytes, found the end of the file")
         expected, = struct.unpack_from(">I", data, end)
-        found = zlib.crc32(data[position + 4 : end])
+        found = zlib.crc32(view[position + 4 : end])
         if found != expected:
             raise FormatError(f"{name}: expected the checksum (CRC) {expected:08x}, "
                               f"found {found:08x}")
-        yield name, data[position + 8 : end]
+        yield name, view[position + 8 : end]
         position = end + 4
 
 
-def _gather(data: bytes) -> tuple[Png, bytearray]:
+def _gather(data: bytes) -> tuple[Png, list[memoryview]]:
     """Go through the chunks, check their order (section 5.6), and keep what matters of them: what
-    the small ones say, and the bytes of all IDAT."""
+    the small ones say, and the bytes of each IDAT."""
     png = previous = None
-    packed = bytearray()
+    packed = []
     seen = set()
     for name, body in _chunks(data):
         if (name == "IHDR") != (png is None):
@@ -115,7 +121,7 @@ def _gather(data: bytes) -> tuple[Png, bytearray]:
         elif name == "IDAT":
             if name in seen and previous != name:
                 raise FormatError(f"IDAT: expected all of them in a row, found {previous} between")
-            packed += body
+            packed.append(body)
         elif name == "IEND":
             if body:  # section 11.2.4
                 raise FormatError(f"IEND: expected no bytes in it, found {len(body)}")
@@ -194,26 +200,70 @@ def _passes(png: Png) -> list[tuple]:
     return passes
 
 
-def _inflate(packed: bytearray, expected: int) -> bytes:
-    """Unpack the zlib stream of the IDAT chunks (section 10), and never more than `expected`."""
-    if expected > len(packed) * DEFLATE_LIMIT:
-        raise FormatError(f"IDAT: expected {expected:,} bytes of scanlines, found {len(packed):,} "
+def _bands(png: Png, bytes_per_pixel: int) -> list[tuple]:
+    """The passes, those of many bytes a pixel cut into up to three bands of rows: where in the
+    picture, rows, columns, bytes of a row, whether it is the first one of its pass. Scanlines take
+    twice their bytes while their filters are undone: at most 6 bytes for each pixel of all."""
+    bands = []
+    for (ys, xs), rows, columns, length in _passes(png):
+        most = math.ceil(rows / math.ceil(bytes_per_pixel / 3))
+        for top in range(0, rows, most):
+            count = min(most, rows - top)
+            start = ys.start + top * ys.step
+            where = slice(start, start + count * ys.step, ys.step), xs
+            bands.append((where, count, columns, length, top == 0))
+    return bands
+
+
+def _inflate(packed: list[memoryview], sizes: list[int]):
+    """Unpack the zlib stream of the IDAT chunks (section 10): yield as many bytes as each of the
+    sizes says, (size,) uint8. Nothing is unpacked that was not asked for."""
+    expected = sum(sizes)
+    held = sum(len(body) for body in packed)
+    if expected > held * DEFLATE_LIMIT:
+        raise FormatError(f"IDAT: expected {expected:,} bytes of scanlines, found {held:,} "
                           "packed ones, which cannot hold them")
+    pieces = (body[i : i + PIECE] for body in packed for i in range(0, len(body), PIECE))
     stream = zlib.decompressobj()
-    try:
-        data = stream.decompress(packed, expected + 1)
-    except zlib.error as error:
-        raise FormatError(f"IDAT: expected a zlib stream, found a broken one ({error})") from None
+    unpacked = 0
+
+    def more(count: int) -> bytes:
+        """The next `count` bytes at the most, none at the end of the stream, or of the file."""
+        data = b""
+        piece = True
+        while piece and not data and not stream.eof:
+            piece = stream.unconsumed_tail or next(pieces, b"")
+            try:
+                data = stream.decompress(piece, count)
+            except zlib.error as error:
+                raise FormatError("IDAT: expected a zlib stream, found a broken one "
+                                  f"({error})") from None
+        return data
+
     wanted = f"IDAT: expected a zlib stream of {expected:,} bytes and its end"
-    if len(data) > expected or stream.unused_data:
-        raise FormatError(f"{wanted}, found more")
-    if len(data) < expected or not stream.eof:
-        raise FormatError(f"{wanted}, found {len(data):,} bytes")
-    return data
+    for size in sizes:
+        lines = np.empty(size, np.uint8)
+        filled = 0
+        while filled < size:
+            data = more(min(PIECE, size - filled))
+            if not data:
+                raise FormatError(f"{wanted}, found {unpacked + filled:,} bytes")
+            lines[filled : filled + len(data)] = np.frombuffer(data, np.uint8)
+            filled += len(data)
+        unpacked += size
+        if unpacked == expected:
+            if more(1) or stream.unused_data or next(pieces, b""):
+                raise FormatError(f"{wanted}, found more")
+            if not stream.eof:
+                raise FormatError(f"{wanted}, found {unpacked:,} bytes")
+        yield lines
+        lines = None  # before the next ones take memory
 
 
-def _unfilter(kinds: np.ndarray, rows: np.ndarray, bytes_per_pixel: int) -> np.ndarray:
-    """Undo the filters of section 9: kinds (H,) and rows (H, bytes a row) become rows.
+def _unfilter(kinds: np.ndarray, rows: np.ndarray, above: np.ndarray,
+              bytes_per_pixel: int) -> np.ndarray:
+    """Undo the filters of section 9: kinds (H,) and rows (H, bytes a row) become rows; `above` is
+    the row before them.
 
     A filtered byte is what its guess leaves over. The guess comes from the pixel at the left (a),
     above (b) and above left (c): None 0, Sub a, Up b, Average (a + b) // 2, Paeth one of the three.
@@ -227,9 +277,10 @@ def _unfilter(kinds: np.ndarray, rows: np.ndarray, bytes_per_pixel: int) -> np.n
         return rows
     height, length = rows.shape
     width = length // bytes_per_pixel
-    # What lies outside the picture counts as zero: one column at the left of it, one row above it.
-    padded = np.zeros((height + 1, width + 1, bytes_per_pixel), np.uint8)
-    padded[1:, 1:] = rows.reshape(height, width, bytes_per_pixel)
+    # What lies outside the picture counts as zero: one pixel at the left of each row.
+    padded = np.zeros((height + 1, bytes_per_pixel + length), np.uint8)
+    padded[0, bytes_per_pixel:] = above
+    padded[1:, bytes_per_pixel:] = rows
     pixels = padded.reshape(-1, bytes_per_pixel)
     row = width + 1  # from a pixel to the one below it; to the one below left it is one less
     is_sub, is_up, is_average, is_paeth = [(kinds == kind).astype(np.int16)[:, None]  # (H, 1)
@@ -245,7 +296,7 @@ def _unfilter(kinds: np.ndarray, rows: np.ndarray, bytes_per_pixel: int) -> np.n
         guess = (is_sub[here] * a + is_up[here] * b + is_average[here] * ((a + b) >> 1)
                  + is_paeth[here] * _paeth(a, b, c))
         pixels[start : stop : row - 1] += guess.astype(np.uint8)  # modulo 256: section 9.2
-    return padded[1:, 1:].reshape(height, length)
+    return padded[1:, bytes_per_pixel:]
 
 
 def _paeth(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

@@ -11,10 +11,14 @@ from pathlib import Path
 from support.command_line import printable, say, shortened
 from support.drawing import (EDGE, FONT, INNER, WIDTH, bold, diverging, escape, grid, image, line,
                              rect, svg, tag, text, ticks)
+from support.errors import UsageError
 from support.files import write_whole
 
 import torch
 from torch import nn
+
+
+PICTURES = ("curves", "confusion", "filters", "samples", "mistakes", "activations")
 
 
 # --- The names of classes -------------------------------------------------------------------------
@@ -373,6 +377,10 @@ td:first-child,th:first-child{text-align:left;padding-left:0}
 """.replace("FONT", FONT)
 
 
+# The browser, too, is told to fetch nothing.
+POLICY = "default-src 'none';img-src data:;style-src 'unsafe-inline'"
+
+
 def table(caption: str, rows: list[list[str]], kind: str = "numbers") -> str:
     head, *body = rows
     lines = [tag("caption", escape(caption))]
@@ -404,19 +412,41 @@ def page(title: str, lead: str, pictures: dict[str, str], tables: dict[str, list
             tag("h2", "Training"), tag("section", shown["curves"], shown["samples"], *made),
             tag("h2", "Inside"), tag("section", shown["filters"], shown["activations"],
                                      tag("figure", tag("div", summary)))]
-    # The browser, too, is told to fetch nothing.
-    policy = "default-src 'none';img-src data:;style-src 'unsafe-inline'"
     head = tag("head", tag("meta", charset="utf-8"), tag("title", escape(title)),
                tag("meta", name="viewport", content="width=device-width,initial-scale=1"),
-               tag("meta", http_equiv="Content-Security-Policy", content=policy),
+               tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
                tag("style", PAGE_STYLE))
     whole = tag("html", head, tag("body", tag("main", *body)), lang="en")
     return f"<!DOCTYPE html>\n{whole}\n"
 
 
+# --- Its files ------------------------------------------------------------------------------------
+
+def check_folder(folder: Path, names: list[str] | None) -> None:
+    """Raise UsageError if the report, or the pictures of these names alone, would replace a file
+    that no report has written."""
+    files = [f"{name}.svg" for name in names or PICTURES]
+    if not names:
+        files.append("index.html")
+    for name in files:
+        path = folder / name
+        if path.is_file() and not is_ours(path):
+            raise UsageError(f"--report {folder}: the {name} there is not that of a report; "
+                             "name another folder")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a report has written this file."""
+    mark = f'aria-labelledby="{path.stem}-title {path.stem}-desc"'
+    if path.suffix == ".html":
+        mark = escape(POLICY)
+    with open(path, "rb") as file:
+        return mark.encode() in file.read(5000)
+
+
 def write(folder: Path, pictures: dict[str, str], html_page: str | None) -> None:
     """Each picture as a file of its own, and the page. A picture that could not be drawn is said on
-    stderr, and one that an older run left there is taken away: it would be of another model."""
+    stderr, and one that an older report left there is taken away: it would be of another model."""
     files = {folder / f"{name}.svg": drawn for name, drawn in pictures.items()}
     if html_page:
         files[folder / "index.html"] = html_page
@@ -425,5 +455,6 @@ def write(folder: Path, pictures: dict[str, str], html_page: str | None) -> None
             write_whole(path, lambda file: file.write(words.encode()))
             say(f"wrote {path}", sys.stderr)
         else:
-            path.unlink(missing_ok=True)
+            if path.is_file() and is_ours(path):
+                path.unlink()
             say(words, sys.stderr)

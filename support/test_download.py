@@ -104,6 +104,16 @@ class TestDownload(TestCase):
             digits = idx_data.load_digits(self.folder / "new", mirror=mirror["MNIST_MIRROR"])
             self.assertTrue(digits.is_mnist())
 
+    def test_a_folder_of_raw_files_as_mirror(self):
+        """As they are or packed, in any of the layouts that a data set may have."""
+        for number, (name, data) in enumerate(self.files.items()):
+            if number % 2:
+                self.file(gzip.compress(data), f"mirror/MNIST/raw/{name}.gz")
+            else:
+                self.file(data, f"mirror/MNIST/raw/{name}")
+        self.download(str(self.folder / "mirror"))
+        self.has_all()
+
     def failing(self, mirror: str, *words: str):
         message = self.fails(lambda: self.download(mirror), mirror, "package index", "--mirror",
                              *self.files, *words, kind=FileNotFoundError)

@@ -81,8 +81,8 @@ class TestDisks(TestCase):
         self.data = write_toy(self.folder / "a folder, ü", 200, 50)
 
     def train(self, *arguments, **more):
-        return run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1, *arguments,
-                   cwd=self.folder, **more)
+        return run("train.py", "--data", self.data, "--recipe", "lenet", "--batch-size", 8,
+                   "--lr", 0.005, "--epochs", 1, *arguments, cwd=self.folder, **more)
 
     @unittest.skipIf(os.name == "nt", "needs file-size limits")
     def test_full_disk(self):

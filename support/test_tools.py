@@ -180,17 +180,18 @@ def run(script, *arguments, cwd=None, check=None, env=None, **more):
     return done
 
 
-def call(module, *arguments, columns=80, cwd=".") -> tuple[str, str]:
-    """Standard output and standard error of a script's main, called in this process."""
+def call(module, *arguments, columns=80, cwd=".", status=0) -> tuple[str, str]:
+    """Standard output and standard error of a script's main, called in this process; `status` is
+    what it is expected to return."""
     out, err, before = io.StringIO(), io.StringIO(), os.getcwd()
     os.chdir(cwd)
     try:
         with mock.patch.dict(os.environ, {"COLUMNS": str(columns)}), \
                 contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = module.main([*map(str, arguments)])
+            found = module.main([*map(str, arguments)])
     finally:
         os.chdir(before)
-    assert not status, status
+    assert found == status, (found, out.getvalue(), err.getvalue())
     return out.getvalue(), err.getvalue()
 
 
