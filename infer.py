@@ -18,15 +18,16 @@ import model
 from evaluate import predict, predict_all
 from idx_data import may_be_idx, read_idx
 from support import ink
-from support.answers import Reading, answers, batches
+from support.arrays import as_rgba
+from support.answers import Reading, answers, batches, list_pictures, name_width
 from support.command_line import Parser, run_script, say
 from support.cutting import cut, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
 from support.ink import Candidate
 from support.machine import pick_device, set_threads
-from support.pictures import check_not_read
+from support.pictures import as_it_is, check_not_read
 from support.png import write_png
-from support.seen import as_text, contact_sheet, steps
+from support.seen import as_text, check_png_names, contact_sheet, steps
 
 import numpy as np
 import torch
@@ -220,7 +221,9 @@ def read_pictures(net: model.Network, finder: model.Network, rgbs: list[np.ndarr
                   single: bool = False) -> list[list[list[Reading]]]:
     """The digits in each of some pictures (H, W, 3), in rows from top to bottom, each from left to
     right: found by one network, and read by the same or another one, as far as the first holds
-    them for digits."""
+    them for digits. A network of plain pictures gives one reading of each."""
+    if net.content == "plain":
+        return [[[reading]] for reading in read_plain(net, rgbs)]
     found = [chosen for _, chosen in find_candidates(rgbs, finder, single)]
     digits = [candidate for chosen in found for candidate in chosen]
     if not digits:
@@ -235,9 +238,28 @@ def read_pictures(net: model.Network, finder: model.Network, rgbs: list[np.ndarr
     for candidate, row, rest in zip(digits, rows, other):
         digit = int(row.argmax())
         readings[candidate] = Reading(digit, float(row[digit]), row.tolist(), float(rest),
-                                      candidate.box.tolist(), candidate.seen)
+                                      candidate.box.tolist(), candidate.seen, net.class_names)
     return [[[readings[candidate] for candidate in row] for row in in_rows(chosen)]
             for chosen in found]
+
+
+def read_plain(net: model.Network, rgbs: list[np.ndarray]) -> list[Reading]:
+    """What each picture (H, W, 3) as a whole is, prepared as the pictures of the training were."""
+    if not rgbs:
+        return []
+    seen = np.stack([as_it_is(rgb, net.inverted) for rgb in rgbs])
+    device = next(net.parameters()).device
+    rows = predict(net, torch.from_numpy(seen).to(device)).exp().cpu().numpy()
+    return [Reading(int(row.argmax()), float(row.max()), row.tolist(), 0.0,
+                    [0.0, 0.0, *map(float, rgb.shape[:2])], small, net.class_names)
+            for rgb, small, row in zip(rgbs, seen, rows)]
+
+
+def finder_for(net: model.Network) -> model.Network:
+    """The network that finds the digits for `net`: itself, if it can, or if nothing is to find."""
+    if net.other or net.content == "plain":
+        return net
+    return own_finder()
 
 
 @functools.cache
@@ -254,16 +276,19 @@ def own_finder() -> model.Network:
 
 def read_digits(net: model.Network, rgba: np.ndarray,
                 finder: model.Network | None = None) -> list[Reading]:
-    """The digits in a picture (H, W, 4) uint8, row by row from left to right, as `net` reads those
-    that `finder` (None: pretrained.pt) finds. Raises FormatError where nothing is visible."""
-    rows, = read_pictures(net, finder or own_finder(), [ink.composite(rgba)])
+    """The digits in a picture (H, W), (H, W, 3) or (H, W, 4) uint8, row by row from left to right,
+    as `net` reads those that `finder` (None: pretrained.pt) finds. Raises FormatError where nothing
+    is visible, UsageError for other arrays."""
+    rows, = read_pictures(net, finder or finder_for(net), [ink.composite(as_rgba(rgba))])
     return [reading for row in rows for reading in row]
 
 
 def mnist_style(rgba: np.ndarray, finder: model.Network | None = None) -> np.ndarray:
-    """The one digit in any picture, (H, W, 4) uint8, as MNIST would show it: (28, 28) uint8, light
-    ink on black. Raises FormatError where there is none."""
-    (_, digits), = find_candidates([ink.composite(rgba)], finder or own_finder(), single=True)
+    """The one digit in any picture, (H, W), (H, W, 3) or (H, W, 4) uint8, as MNIST would show it:
+    (28, 28) uint8, light ink on black. Raises FormatError where there is none, UsageError for other
+    arrays."""
+    rgb = ink.composite(as_rgba(rgba))
+    (_, digits), = find_candidates([rgb], finder or own_finder(), single=True)
     if not digits:
         raise FormatError(NO_DIGIT)
     return digits[0].seen
@@ -309,6 +334,7 @@ def index_list(text: str | None) -> list[int] | None:
 def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     require(options.top >= 1, "--top", "at least 1", options.top)
+    check_png_names(save_seen=options.save_seen, save_steps=options.save_steps)
     index = index_list(options.index)
     device = pick_device(options.device)
     set_threads()
@@ -316,12 +342,16 @@ def main(arguments: list[str]) -> int:
     for flag, out in (("--save-seen", options.save_seen), ("--save-steps", options.save_steps)):
         check_not_read(flag, out, [*options.images, checkpoint])
     net = model.load(checkpoint, device, options.model)
-    finder = net if net.other else own_finder().to(device)
+    finder = finder_for(net).to(device)
+    if options.save_steps and net.content == "plain":
+        raise UsageError(f"--save-steps: {checkpoint} reads pictures as they are, in one step; see "
+                         "--save-seen")
     say(f"checkpoint {checkpoint}", sys.stderr)
     first, seen = None, []
     failed = False
-    width = 0
-    for batch in batches(answers(options.images, index, may_be_idx, read_idx)):
+    listed = list_pictures(options.images, index, may_be_idx, read_idx)
+    width = name_width(listed)
+    for batch in batches(answers(listed)):
         readable = [answer for answer in batch if not answer.error]
         rgbs = [answer.rgb for answer in readable]
         if options.save_steps and readable and first is None:
@@ -329,7 +359,6 @@ def main(arguments: list[str]) -> int:
         for answer, rows in zip(readable, read_pictures(net, finder, rgbs, options.single)):
             answer.rows = rows
             answer.error = "" if rows else NO_DIGIT
-        width = max(width, min(40, max(len(answer.name) for answer in batch)))
         for answer in batch:
             say(answer.json() if options.json else answer.line(width, options.top))
             failed = failed or bool(answer.error)
@@ -337,7 +366,8 @@ def main(arguments: list[str]) -> int:
             if options.show:
                 stream = sys.stderr if options.json else sys.stdout
                 for reading in answer.digits:
-                    say(as_text(reading.seen, reading.probabilities, reading.other), stream)
+                    other = reading.other if finder.other else None
+                    say(as_text(reading.seen, reading.probabilities, reading.names, other), stream)
     if first is not None:
         (candidates, chosen), = find_candidates([first], finder, options.single)
         write_png(options.save_steps, steps(first, candidates, chosen))

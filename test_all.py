@@ -242,8 +242,6 @@ class TestDataSet(TestCase):
         out, _ = call(idx_data, "--convert", self.folder, self.folder / "out")
         self.assertIn("t10k-labels-idx1-ubyte", out)
         self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
-        png.write_png(self.folder / "test/2/big.png", np.zeros((5, 9), np.uint8))
-        self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "28 × 28", "5 × 9")
         self.file(b"\x89PNG\r\n", "test/2/big.png")
         self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
 
@@ -257,11 +255,11 @@ class TestDataSet(TestCase):
         self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()), ([0, 1], [1]))
 
     def test_own_pictures_are_not_answered_with_mnist(self):
-        for name in ("half/train/3", "flat/7"):
-            (self.folder / name).mkdir(parents=True)
-            root = self.folder / name.split("/")[0]
-            self.fails(lambda root=root: idx_data.load_digits(root), root, "train/CLASS",
-                       kind=FileNotFoundError)
+        (self.folder / "flat/7").mkdir(parents=True)
+        self.fails(lambda: idx_data.load_digits(self.folder / "flat"), "flat", "train/CLASS",
+                   kind=FileNotFoundError)
+        (self.folder / "half/train/3").mkdir(parents=True)
+        self.fails(lambda: idx_data.load_digits(self.folder / "half"), "half", "found none")
         self.fails(lambda: idx_data.load_digits(self.file(b"x")), "expected the folder",
                    kind=FileNotFoundError)
 
@@ -1352,7 +1350,8 @@ class TestInfer(TestCase):
         self.assertAlmostEqual(sum(item["probabilities"]) + item["other"], 1, places=5)
         drawing = written("2026\n85")
         for each in item["digits"]:
-            self.assertEqual(set(each), {"digit", "confidence", "box"})
+            self.assertEqual(set(each), {"digit", "label", "confidence", "box"})
+            self.assertEqual(each["label"], str(each["digit"]))
             top, left, bottom, right = map(round, each["box"])
             self.assertGreater(drawing[top:bottom, left:right].mean(), 0.05)
 
@@ -1360,7 +1359,8 @@ class TestInfer(TestCase):
         def reading(digit, confidence):
             rest = [(1 - confidence) / 10] * 10
             rest[digit] = confidence
-            return Reading(digit, confidence, rest, (1 - confidence) / 10, [0, 0, 9, 9], None)
+            return Reading(digit, confidence, rest, (1 - confidence) / 10, [0, 0, 9, 9], None,
+                           list("0123456789"))
 
         for confidence in (0.999, UNSURE, UNSURE - 0.01):
             answer = Answer("a.png", rows=[[reading(2, 0.99), reading(0, confidence)],
@@ -1433,6 +1433,12 @@ class TestInfer(TestCase):
         _, lines, err = self.infer(name, "--show", "--json")
         self.assertEqual(len(lines), 1)  # what people read goes to stderr
         self.assertIn("█", err)
+
+    def test_what_is_saved_is_png_and_named_so(self):
+        for flag, name in (("--save-seen", "x.jpg"), ("--save-steps", "x")):
+            self.fails(lambda: self.infer(self.folder / "seven.png", flag, self.folder / name),
+                       f"{flag} must be a name that ends in .png, not ", name, kind=UsageError)
+            self.assertFalse((self.folder / name).exists())
 
     def test_save_steps(self):
         out = self.folder / "steps.png"
@@ -1565,14 +1571,15 @@ class TestReadme(TestCase):
         shutil.copytree(HERE / "support", self.folder / "support")
         shutil.copytree(HERE / "docs", self.folder / "docs")
         write_toy(self.folder / "data", 600, 100)
-        images = idx_data.read_idx(self.folder / "data/t10k-images-idx3-ubyte")
-        images[[0, 7, 42]] = place(draw(written_digit(7)))  # those that infer.py reads
-        idx_data.write_idx(self.folder / "data/t10k-images-idx3-ubyte", images)
+        styled = np.stack([place(draw(written_digit(digit))) for digit in range(10)])
+        for part, count in (("train", 600), ("t10k", 100)):  # digits, as infer.py looks for them
+            idx_data.write_idx(self.folder / f"data/{part}-images-idx3-ubyte",
+                               styled[np.arange(count) % 10])
         write_toy(self.folder / "fashion", 600, 100)
-        for part in ("train", "test"):
+        for part, count in (("train", 20), ("test", 5)):
             for label in (0, 1):
-                png.write_png(self.folder / f"folders/{part}/{label}/a.png",
-                              toy_images(np.array([label]))[0])
+                for number, image in enumerate(toy_images(np.full(count, label), label)):
+                    png.write_png(self.folder / f"folders/{part}/{label}/{number}.png", image)
         done = set()
         for document in DOCUMENTS:
             text = document.read_text(encoding="utf-8")

@@ -11,7 +11,6 @@ From another program or a notebook: `net = train(RECIPES["quick"], load_digits()
 import argparse
 import json
 import math
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -20,16 +19,19 @@ from pathlib import Path
 
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
-from idx_data import Digits, load_digits, mean_std, split, standardise
+from idx_data import Digits, load_digits, mean_std, standardise
 from support.checkpoint import describe_run, sample_images
-from support.command_line import (TABLE_HEAD, Parser, Progress, add_data_arguments, choose,
-                                  epoch_row, run_script, say)
+from support.command_line import (Parser, Progress, add_data_arguments, choose, may_download,
+                                  run_script, say)
 from support.compositions import with_others
+from support.content import content_of, settle_content
 from support.errors import UsageError, require
 from support.files import check_writable
 from support.forms import with_forms
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.run_table import (TABLE_HEAD, epoch_row, result_text, say_batches, saying_finished,
+                               seeds_text)
 from support.strong_augmentation import Strong, distort, random_coarse
 
 import torch  # after support/__init__.py, which says why
@@ -260,21 +262,28 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
-    training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
+    training, validation = digits.split(recipe.val_fraction, seed)
     mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
     images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
-    knows_other = recipe.composed > 0 and digits.is_mnist()  # other data may not even be digits
+    knows_other = learns_other(recipe, digits)
     if knows_other:
         images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)
     net = model.build(recipe.model, digits.classes, knows_other).to(device)
     net.mean, net.std = mean, std
+    net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
+    net.labels, net.inverted = digits.labels, digits.inverted
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
                digits.train_labels[validation].to(device), net, optimiser, generator, precision,
                EarlyStopping(recipe.patience))
+
+
+def learns_other(recipe: Recipe, digits: Digits) -> bool:
+    """Whether the network is to know what is no digit. Other data may not even be digits."""
+    return recipe.composed > 0 and digits.is_mnist() and digits.content != "plain"
 
 
 def epochs(run: Run) -> Iterator[dict]:
@@ -387,6 +396,8 @@ def make_parser() -> Parser:
             ("--val-fraction", float, "of the training images, held out to choose the epoch")):
         parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
                             default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    parser.add_argument("--content", default="auto", help="what the pictures are, for infer.py: "
+                        "digits (to be found), plain (read as they are), or auto")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -417,11 +428,12 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
         keep_state(run, out)
         say(epoch_row(row, run.seconds[-1], len(run.labels)), log)
     net = finish(run)
-    test = evaluate(net, digits.test_images.to(run.labels.device),
-                    digits.test_labels.to(run.labels.device))
+    test_accuracy = None
+    if len(digits.test_labels):
+        test_accuracy = evaluate(net, digits.test_images, digits.test_labels).accuracy
     best = [row for row in net.history if row["best"]][-1]
     result = {"epochs": len(net.history), "best_epoch": best["epoch"],
-              "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
+              "val_accuracy": best["val_accuracy"], "test_accuracy": test_accuracy,
               "train_seconds": sum(run.seconds)}
     net.run = {**net.run, "result": result, "samples": sample_images(run, augment)}
     return {**result, "checkpoint": end(run, out, model.save)}
@@ -436,51 +448,40 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespa
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
-    digits = load_digits(options.data, mirror=options.mirror)
+    digits = load_digits(options.data, may_download(options), options.mirror)
     check_fit(digits, options.data)
     data = digits.hashes()
-    knows_other = recipe.composed > 0 and digits.is_mnist()
-    count = model.parameters(model.build(recipe.model, digits.classes, knows_other))
+    settle_content(digits, options.content, log)
+    count = model.parameters(model.build(recipe.model, digits.classes,
+                                         learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
-    accuracies = []
-    status = 0
+    results = []
     for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
-                              {**asdict(recipe), "seed": seed, "precision": precision})
+                              {**asdict(recipe), "seed": seed, "precision": precision,
+                               "content": digits.content})
         result = None
         if options.resume:
             result = finished(out, wanted)
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision)
             run.net.run = wanted
-            images = len(run.labels)
-            if recipe.batch_size > images:
-                require(not hasattr(options, "batch_size"), "--batch-size",
-                        f"at most the {images:,} training images", recipe.batch_size)
-                say(f"batches of {images:,} images: there are no more to train on", log)
-            with until_the_end(run, out, options.resume, model.save):
+            say_batches(recipe.batch_size, len(run.labels), hasattr(options, "batch_size"), log)
+            with saying_finished(results), until_the_end(run, out, options.resume, model.save):
                 say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
                     f"{TABLE_HEAD}", log)
                 result = train_to_file(run, digits, out, log)
-        saved = f"saved in {out}"
-        if result["checkpoint"] is None:
-            saved = "no better than always answering the most frequent class: not saved"
-            status = 1
-        accuracies.append(result["test_accuracy"])
-        say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
-            f"accuracy {result['val_accuracy']:.2%}, {saved}\n"
-            f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
-            "training", log)
+        results.append(result)
+        say(result_text(result, recipe.best_by), log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
                             "seed": seed, **result,
                             "total_seconds": time.perf_counter() - started}, allow_nan=False))
         started = time.perf_counter()
     if options.seeds > 1:
-        say(f"{options.seeds} seeds: test accuracy {statistics.mean(accuracies):.2%} ± "
-            f"{statistics.stdev(accuracies):.2%}", log)
-    return status
+        say(seeds_text(results), log)
+    return int(any(result["checkpoint"] is None for result in results))
 
 
 def main(arguments: list[str]) -> int:

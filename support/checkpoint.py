@@ -11,6 +11,7 @@ import time
 import zipfile
 
 from support.command_line import printable
+from support.content import CONTENTS
 from support.errors import FormatError, in_file
 from support.files import kind_of, read_file, write_whole
 from support.machine import describe_machine, versions
@@ -131,7 +132,30 @@ def check_content(content: dict, version: int, models, wanted: str | None) -> No
     check_range("'mean'", mean, 0, 1)  # black is 0, white is 1
     check_range("'std'", std, LEAST_STD, 1)
     check_type("'other'", content.get("other", False), bool)  # older files have none
+    check_pictures(content)
     check_training(content["history"], content["run"])
+
+
+def check_pictures(content: dict) -> None:
+    """Check what a checkpoint says of the pictures that it was trained on, as far as it does:
+    older files do not. Raises FormatError."""
+    check_type("'inverted'", content.get("inverted", False), bool)
+    kind = content.get("content", "digits")
+    check_type("'content'", kind, str)
+    if kind not in CONTENTS:
+        raise FormatError(f"expected 'content' to be {' or '.join(CONTENTS)}, found {kind!r:.60}")
+    labels = content.get("labels")
+    if labels is None:
+        return
+    check_type("'labels'", labels, list)
+    if len(labels) != content["classes"]:
+        raise FormatError(f"expected 'labels' to be {content['classes']} names, "
+                          f"found {len(labels)}")
+    for label in labels:
+        check_type("a name in 'labels'", label, str)
+        if not 1 <= len(label) <= 255 or not label.isprintable():  # folders have no longer names
+            raise FormatError("expected a name in 'labels' to be 1 to 255 printable characters, "
+                              f"found {label!r:.60}")
 
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")

@@ -86,6 +86,13 @@ def printable(text, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else "?" for c in str(text))
 
 
+def shortened(name: str, most: int = 20) -> str:
+    """A name in `most` characters: of a longer one the beginning and the end."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 7]}…{name[-6:]}"
+
+
 # --- Arguments ------------------------------------------------------------------------------------
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -108,10 +115,25 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+DATA = "data"  # the default folder of the data set
+
+
 def add_data_arguments(parser: Parser) -> None:
-    parser.add_argument("--data", default="data", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--data", default=DATA, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--download", action="store_true", help="download MNIST into DIR, if that "
+                        "is empty or new; into the default folder it comes without being told")
     parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first, "
                         "an address or a folder (also: the environment variable MNIST_MIRROR)")
+
+
+def may_download(options) -> bool:
+    """Whether MNIST may be downloaded. Not into another folder than the default one, unless that is
+    said: its name may be misspelt."""
+    return options.download or is_default_data(options.data)
+
+
+def is_default_data(folder) -> bool:
+    return os.path.abspath(folder) == os.path.abspath(DATA)
 
 
 def choose(name: str, names, what: str) -> str:
@@ -162,16 +184,3 @@ class Progress:
 
     def __exit__(self, *_):
         self._draw("")
-
-
-TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
-
-
-def epoch_row(row: dict, seconds: float, count: int) -> str:
-    """A row of the table that a run prints."""
-    text = (f"{row['epoch']:>5}{row['lr']:>9.2g}{row['train_loss']:>12.4f}"
-            f"{row['train_accuracy']:>10.2%}{row['val_loss']:>10.4f}{row['val_accuracy']:>10.2%}"
-            f"{seconds:>7.1f}{count / max(seconds, 1e-9):>10,.0f}")
-    if row["best"]:
-        text += " *"
-    return text

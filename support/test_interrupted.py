@@ -119,6 +119,14 @@ class TestInterrupted(ToyTestCase):
         self.assertEqual(json.loads(again.stdout)["epochs"], 4)
         self.assertFalse(Path(f"{out}.resume").exists())
 
+    def test_interrupted_in_the_second_of_several_seeds(self):
+        process = self.start("--recipe", "quick", "--batch-size", 32, "--seeds", 3,
+                             at=(1, int(signal.SIGINT), "model-1.pt.resume", "os.rename"))
+        error = process.communicate()[1]
+        self.assertEqual(process.returncode, 130, error)
+        self.assertIn("finished before it: model-0.pt\n", error)
+        self.assertNotIn("model-2.pt", error)
+
     def test_signals(self):
         """Until then, what is in `out` stays, and no other run may write it. Then the best model so
         far is there, the former one beside it, and no temporary file."""
