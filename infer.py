@@ -334,13 +334,13 @@ def index_list(text: str | None) -> list[int] | None:
 def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     require(options.top >= 1, "--top", "at least 1", options.top)
-    check_png_names(save_seen=options.save_seen, save_steps=options.save_steps)
     index = index_list(options.index)
     device = pick_device(options.device)
     set_threads()
     checkpoint = options.checkpoint or model.find_checkpoint()
     for flag, out in (("--save-seen", options.save_seen), ("--save-steps", options.save_steps)):
         check_not_read(flag, out, [*options.images, checkpoint])
+    check_png_names(save_seen=options.save_seen, save_steps=options.save_steps)
     net = model.load(checkpoint, device, options.model)
     finder = finder_for(net).to(device)
     if options.save_steps and net.content == "plain":
