@@ -150,7 +150,7 @@ class Digits:
 
     @property
     def classes(self) -> int:
-        return int(max(self.train_labels.max(), self.test_labels.max())) + 1
+        return int(torch.cat([self.train_labels, self.test_labels]).max()) + 1
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the four IDX files of this data set hold."""
@@ -170,7 +170,8 @@ class Digits:
 
 def load_digits(root="data", download: bool = True, mirror: str | None = None) -> Digits:
     """Load a data set from `root`: the four IDX files in any of the layouts of `find_files`, or
-    picture folders root/train/CLASS/*.png. With none there, MNIST is downloaded to it.
+    picture folders root/train/CLASS/*.png, where root/test may be missing: then there are no test
+    images. With none there, MNIST is downloaded to it.
     Raises FormatError for files that don't fit together, OSError where the data can't be had."""
     root = Path(root)
     if root.is_file():

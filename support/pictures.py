@@ -67,17 +67,20 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def has_folders(root: Path) -> bool:
-    """Whether root/train and root/test hold folders, as picture data sets do."""
-    return all((root / part).is_dir() and class_folders(root / part) for part in ("train", "test"))
+    """Whether root/train holds folders, as picture data sets do."""
+    return (root / "train").is_dir() and bool(class_folders(root / "train"))
 
 
 def read_folders(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Read root/train/CLASS/*.png and root/test/CLASS/*.png, light ink on black as MNIST has it.
-    Returns training images (N, H, W) uint8 and labels (N,) int64, then those for testing.
-    Raises FormatError."""
-    names = {path.name for part in ("train", "test") for path in class_folders(root / part)}
-    labels = class_labels(names)
-    return *read_part(root / "train", labels), *read_part(root / "test", labels)
+    Returns training images (N, H, W) uint8 and labels (N,) int64, then those for testing: none
+    where there is no root/test. Raises FormatError."""
+    parts = [root / part for part in ("train", "test") if (root / part).is_dir()]
+    labels = class_labels({path.name for part in parts for path in class_folders(part)})
+    train_images, train_labels = read_part(root / "train", labels)
+    if len(parts) == 1:
+        return train_images, train_labels, train_images[:0], train_labels[:0]
+    return train_images, train_labels, *read_part(root / "test", labels)
 
 
 def class_labels(names: set[str]) -> dict[str, int]:
