@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import math
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -25,11 +24,13 @@ from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_al
 from idx_data import Digits, load_digits, mean_std, split, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
-from support.command_line import Parser, Progress, add_data_arguments, choose, run_script, say
+from support.command_line import (Parser, Progress, add_data_arguments, add_setting_arguments, choose,
+                                  run_script, say)
 from support.compositions import with_others
 from support.errors import UsageError, require
 from support.files import check_writable
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.run_table import TABLE_HEAD, epoch_row, result_text, seeds_text
 from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
 import torch  # after support/__init__.py, which says why
@@ -69,7 +70,7 @@ class Recipe:
     forms: int = 0  # images to add of each form that support/strong_augmentation.py can draw
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
-    settled: bool = False  # batch normalisation keeps the means that it knows, and nothing drops out
+    settled: bool = False  # batch normalisation keeps its means, and nothing drops out
 
     def __post_init__(self):
         choose(self.schedule, SCHEDULES, "--schedule")
@@ -250,10 +251,10 @@ def validate(run: Run) -> tuple[float, float]:
 
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto", base: model.Network | None = None) -> model.Network:
-    """Train a network and return it as it was in its best epoch, by the validation images; the rows
-    of its epochs are its .history. It begins with the weights of `base`, or with fresh ones. It
-    writes nothing, prints nothing but a progress bar on a terminal, and never looks at the test
-    images. Raises UsageError for settings that can't work."""
+    """Train a network, from the weights of `base` or from fresh ones, and return it as it was in
+    its best epoch, by the validation images; the rows of its epochs are its .history. It writes
+    nothing, prints nothing but a progress bar on a terminal, and never looks at the test images.
+    Raises UsageError for settings that can't work."""
     run = start(recipe, digits, seed, device, precision, base)
     for _ in epochs(run):
         pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
@@ -262,8 +263,7 @@ def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
 
 def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto", base: model.Network | None = None) -> Run:
-    """Split the data, move it to the device, and build a network with fresh weights, or copy
-    `base`."""
+    """Split the data, move it to the device, and copy `base` or build a network."""
     device = pick_device(device)
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
@@ -384,19 +384,6 @@ def recipe_table() -> str:
     return "\n".join(lines)
 
 
-TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
-
-
-def epoch_row(row: dict, seconds: float, count: int) -> str:
-    """A row of the table that a run prints."""
-    text = (f"{row['epoch']:>5}{row['lr']:>9.2g}{row['train_loss']:>12.4f}"
-            f"{row['train_accuracy']:>10.2%}{row['val_loss']:>10.4f}{row['val_accuracy']:>10.2%}"
-            f"{seconds:>7.1f}{count / max(seconds, 1e-9):>10,.0f}")
-    if row["best"]:
-        text += " *"
-    return text
-
-
 def make_parser() -> Parser:
     parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
     add_data_arguments(parser)
@@ -405,17 +392,7 @@ def make_parser() -> Parser:
     parser.add_argument("--from", dest="base", metavar="CHECKPOINT",
                         help="begin with the weights of this trained network")
     parser.add_argument("--list", action="store_true", help="print the recipes and stop")
-    for flag, kind, what in (
-            ("--epochs", int, "passes over the training images"),
-            ("--batch-size", int, "images in a training step"),
-            ("--lr", float, "learning rate: the highest one of the schedule"),
-            ("--schedule", str, f"of the learning rate: {', '.join(SCHEDULES)}"),
-            ("--step-size", int, "for --schedule step: epochs between two steps"),
-            ("--gamma", float, "for --schedule step: the learning rate is multiplied by it"),
-            ("--patience", int, "epochs without a better one before it stops early, 0: never"),
-            ("--val-fraction", float, "of the training images, held out to choose the epoch")):
-        parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
-                            default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    add_setting_arguments(parser, SCHEDULES)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -427,20 +404,17 @@ def make_parser() -> Parser:
     return parser
 
 
-def pick_recipe(options: argparse.Namespace, base: model.Network | None) -> tuple[str, Recipe]:
-    """The name and the recipe to train by; one for `base`, the network to begin with, if that is
-    given. Raises UsageError if the recipe trains another network."""
+def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
+    """The recipe, with the settings that are given; to go on from `base`, one for a few images more
+    if none is named. Raises UsageError for what can't work."""
     if base is not None and options.recipe is None:
-        return "fine-tuning", replace(FINE_TUNING, model=base.name)
-    name = choose(options.recipe or "small", RECIPES, "--recipe")
-    if base is not None and RECIPES[name].model != base.name:
+        options.recipe, recipe = "fine-tuning", replace(FINE_TUNING, model=base.name)
+    else:
+        options.recipe = options.recipe or "small"
+        recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
+    if base is not None and recipe.model != base.name:
         raise UsageError(f"--from {options.base} holds the network {base.name}, but the recipe "
-                         f"{name} trains {RECIPES[name].model}; leave --recipe out")
-    return name, RECIPES[name]
-
-
-def check_options(options: argparse.Namespace, recipe: Recipe) -> Recipe:
-    """The recipe, with the settings that are given. Raises UsageError for one that can't work."""
+                         f"{options.recipe} trains {recipe.model}; leave --recipe out")
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
@@ -479,8 +453,7 @@ def main(arguments: list[str]) -> int:
         say(recipe_table(), log)
         return 0
     base = model.load(options.base) if options.base else None
-    options.recipe, recipe = pick_recipe(options, base)
-    recipe = check_options(options, recipe)
+    recipe = check_options(options, base)
     device = pick_device(options.device)
     precision, why = pick_precision(options.precision, device)
     set_threads()
@@ -493,7 +466,7 @@ def main(arguments: list[str]) -> int:
     count = model.parameters(base or model.build(recipe.model, digits.classes, knows_other))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
-    accuracies = []
+    results = []
     for seed in range(options.seed, options.seed + options.seeds):
         out = Path(options.out)
         if options.seeds > 1:
@@ -512,21 +485,15 @@ def main(arguments: list[str]) -> int:
                 f"{TABLE_HEAD}", log)
             with explained(run, out):
                 result = train_to_file(run, digits, out, log)
-        tested = "no test images"
-        if result["test_accuracy"] is not None:
-            accuracies.append(result["test_accuracy"])
-            tested = f"test accuracy {result['test_accuracy']:.2%}"
-        say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
-            f"accuracy {result['val_accuracy']:.2%}, saved in {out}\n"
-            f"{tested}, {result['train_seconds']:.1f} s of training", log)
+        results.append(result)
+        say(result_text(result, recipe.best_by, out), log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
                             "seed": seed, **result, "checkpoint": str(out),
                             "total_seconds": time.perf_counter() - started}))
         started = time.perf_counter()
-    if len(accuracies) > 1:
-        say(f"{options.seeds} seeds: test accuracy {statistics.mean(accuracies):.2%} ± "
-            f"{statistics.stdev(accuracies):.2%}", log)
+    if options.seeds > 1:
+        say(seeds_text(results), log)
     return 0
 
 
