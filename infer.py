@@ -345,7 +345,7 @@ def main(arguments: list[str]) -> int:
     finder = net if net.other else own_finder().to(device)
     say(f"checkpoint {checkpoint}", sys.stderr)
     if options.draw:
-        canvas.serve(page_reader(net, finder, str(checkpoint)), options.host, options.port,
+        canvas.serve(page_reader(net, finder, Path(checkpoint).name), options.host, options.port,
                      not options.no_browser)
         return 0
     first, seen = None, []

@@ -24,8 +24,8 @@ from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_al
 from idx_data import Digits, load_digits, mean_std, split, standardise
 from support.checkpoint import (begin, describe_run, explained, finished, sample_images, save_torch,
                                 snapshot, state_path)
-from support.command_line import (Parser, Progress, add_data_arguments, add_setting_arguments, choose,
-                                  run_script, say)
+from support.command_line import (Parser, Progress, add_data_arguments, add_setting_arguments,
+                                  choose, run_script, say)
 from support.compositions import with_others
 from support.errors import UsageError, require
 from support.files import check_writable
@@ -114,9 +114,7 @@ RECIPES = {
     "baseline": Recipe("85% / 15% split, raw logits", "baseline", epochs=5, val_fraction=0.15),
     "lenet": Recipe("two-layer CNN on hand-read IDX files", "lenet"),
 }
-# With --from: a trained network learns a few images more. In small steps, or it would forget what
-# it knew; and with batch normalisation settled, for the means of 160 drawings are not those of
-# 57,000 images. A batch of 8, for there may be as few as ten images.
+# For --from: few images, as few as ten; small steps and settled means, or it forgets what it knew.
 FINE_TUNING = replace(OWN, about="a trained network learns a few images more", epochs=8,
                       batch_size=8, lr=0.0002, val_fraction=0.2, settled=True)
 

@@ -160,6 +160,7 @@ class Received(io.RawIOBase):
 class Handler(BaseHTTPRequestHandler):
     """One connection, which is one request: HTTP/1.0, after which it is closed."""
     server: "Server"
+    default_request_version = "HTTP/1.0"  # not 0.9, whose answers have no status
     request_version = requestline = ""  # until they are known
     command = None
 
