@@ -4,6 +4,7 @@
     python infer.py --show photo.jpg       with what the network sees, as text
     python infer.py drawings/ --json       every picture in a folder, one JSON object on each line
     python infer.py data/t10k-images-idx3-ubyte.gz --index 0,7,42
+    python infer.py --draw                 a page to draw on, in the browser
 
 A network that reads 99.6% of MNIST fails on a photograph: it has only ever seen one digit, light on
 black, 20 pixels high, in the middle. So `support/ink.py` proposes whatever in the picture might be
@@ -15,11 +16,12 @@ import sys
 from pathlib import Path
 
 import model
+from evaluate import Answer as Answered
 from evaluate import predict, predict_all
-from idx_data import may_be_idx, read_idx
-from support import ink
+from idx_data import may_be_idx, read_idx, standardise
+from support import canvas, ink, report
+from support.answers import Answer, Reading, answers, batches, list_pictures, name_width
 from support.arrays import as_rgba
-from support.answers import Reading, answers, batches, list_pictures, name_width
 from support.command_line import Parser, run_script, say
 from support.cutting import cut, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
@@ -225,9 +227,15 @@ def read_pictures(net: model.Network, finder: model.Network, rgbs: list[np.ndarr
     if net.content == "plain":
         return [[[reading]] for reading in read_plain(net, rgbs)]
     found = [chosen for _, chosen in find_candidates(rgbs, finder, single)]
+    return read_chosen(net, finder, found)
+
+
+def read_chosen(net: model.Network, finder: model.Network,
+                found: list[list[Candidate]]) -> list[list[list[Reading]]]:
+    """What the candidates say that were chosen in each of some pictures: `read_pictures`."""
     digits = [candidate for chosen in found for candidate in chosen]
     if not digits:
-        return [[] for _ in rgbs]
+        return [[] for _ in found]
     other = np.array([candidate.probabilities[-1] for candidate in digits])
     rows = np.array([candidate.probabilities[:-1] for candidate in digits])
     if net is not finder:
@@ -294,11 +302,34 @@ def mnist_style(rgba: np.ndarray, finder: model.Network | None = None) -> np.nda
     return digits[0].seen
 
 
+# --- The page to draw on --------------------------------------------------------------------------
+
+def page_reader(net: model.Network, finder: model.Network, name: str) -> canvas.Reader:
+    """What support/canvas.py needs of the networks; `name` is the checkpoint's."""
+    def read(rgb: np.ndarray) -> tuple[Answer, list[Candidate]]:
+        if net.content == "plain":
+            return Answer("drawing", rows=[read_plain(net, [rgb])]), []
+        (candidates, chosen), = find_candidates([rgb], finder)
+        rows, = read_chosen(net, finder, [chosen])
+        return Answer("drawing", error="" if rows else NO_DIGIT, rows=rows), candidates
+
+    def inside(seen: np.ndarray, number: int) -> str:
+        image = torch.from_numpy(seen)[None].to(next(net.parameters()).device)
+        chances = predict_all(net, image)[0].exp()
+        best = int(chances.argmax())
+        stages = report.stages(net, standardise(image, net.mean, net.std))
+        return report.activations(image[0], stages,
+                                  Answered(number, best, best, chances[best].item()),
+                                  [*net.class_names, canvas.OTHER])
+
+    return canvas.Reader(name, net.class_names, read, inside)
+
+
 # --- At the command line --------------------------------------------------------------------------
 
 def make_parser() -> Parser:
     parser = Parser("Read the handwritten digits in any picture.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE",
+    parser.add_argument("images", nargs="*", metavar="IMAGE",
                         help="pictures, folders of pictures, IDX files, or - for standard input")
     parser.add_argument("--checkpoint", metavar="FILE",
                         help="the model (default: model.pt if it is here, else pretrained.pt)")
@@ -319,6 +350,14 @@ def make_parser() -> Parser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
     parser.add_argument("--json", action="store_true",
                         help="print one JSON object for each image to standard output")
+    parser.add_argument("--draw", action="store_true",
+                        help="serve a page to draw on, and open it in the browser")
+    parser.add_argument("--no-browser", action="store_true", help="with --draw: print its address "
+                        "only")
+    parser.add_argument("--port", type=int, default=0, metavar="N",
+                        help="with --draw: port of the page, 0 for any that is free")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                        help="with --draw: address of the page; 0.0.0.0 is open to the network")
     return parser
 
 
@@ -332,7 +371,10 @@ def index_list(text: str | None) -> list[int] | None:
 
 
 def main(arguments: list[str]) -> int:
-    options = make_parser().parse_args(arguments)
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    if bool(options.images) == options.draw:
+        parser.error("give pictures to read, or --draw")
     require(options.top >= 1, "--top", "at least 1", options.top)
     index = index_list(options.index)
     device = pick_device(options.device)
@@ -347,6 +389,10 @@ def main(arguments: list[str]) -> int:
         raise UsageError(f"--save-steps: {checkpoint} reads pictures as they are, in one step; see "
                          "--save-seen")
     say(f"checkpoint {checkpoint}", sys.stderr)
+    if options.draw:
+        canvas.serve(page_reader(net, finder, Path(checkpoint).name), options.host, options.port,
+                     not options.no_browser)
+        return 0
     first, seen = None, []
     failed = False
     listed = list_pictures(options.images, index, may_be_idx, read_idx)

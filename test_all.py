@@ -35,7 +35,7 @@ import model
 import train
 from support import benchmark, cutting, ink, png, seen
 from support.answers import UNSURE, Answer, Reading, batches
-from support.compositions import examples
+from support.compositions import drawn, examples
 from support.errors import FormatError, UsageError
 from support.ink import Candidate, components
 from support.mnist_style import draw, place, resize
@@ -723,6 +723,66 @@ class TestTrain(ToyTestCase):
         result = json.loads(out)
         self.assertLess(result["epochs"], 30)
         self.assertEqual(result["epochs"], result["best_epoch"] + 2)
+
+    def kept(self, labels, seed=0) -> Path:
+        """A folder of drawings as the page to draw on keeps them: of 0 as a triangle, and of other
+        digits as they are."""
+        rng = np.random.default_rng(seed)
+        corners = np.array([(1, 0), (0, 0.3), (1, 0.6), (1, 0)])
+        for i, label in enumerate(labels):
+            page = np.pad(written_digit(label, 80, 7), 20)
+            if label == 0:
+                points = 30 + 80 * (corners + rng.normal(0, 0.04, (4, 2)))
+                page = drawn((140, 110), points, 7)
+            png.write_png(self.folder / f"drawn{seed}/train/{label}/{i}.png", place(draw(page)))
+        return self.folder / f"drawn{seed}"
+
+    def test_from_a_checkpoint_it_learns_some_more_and_forgets_little(self):
+        base = infer.own_finder()
+        zeros = idx_data.load_digits(self.kept([0] * 30 + [1], seed=1)).train_images[:30]
+        before = evaluate.predict_all(base, zeros).argmax(1)
+        self.assertLess((before == 0).float().mean(), 0.5)
+        folder = self.kept([0] * 20 + list(range(1, 10)) * 2)
+        out, _ = self.here("--from", HERE / "pretrained.pt", "--json", "--data", folder,
+                           "--epochs", 10, "--lr", 0.0006, "--out", "mine.pt")
+        result = json.loads(out)
+        self.assertEqual((result["recipe"], result["model"], result["test_accuracy"]),
+                         ("fine-tuning", "robust", None))
+        mine = model.load(self.folder / "mine.pt")
+        after = evaluate.predict_all(mine, zeros).argmax(1)
+        self.assertGreater((after == 0).float().mean(), 0.8)
+        self.assertEqual((mine.classes, mine.other, mine.mean, mine.std),
+                         (10, True, base.mean, base.std))
+        self.assertEqual(len(mine.history), 10)
+        weights = mine.state_dict()
+        for name, tensor in base.state_dict().items():
+            if "running" in name:  # what batch normalisation knows
+                self.assertTrue(torch.equal(tensor, weights[name]), name)
+        # It still finds digits, and tells them from what is none.
+        rows, = infer.read_pictures(mine, mine, [picture(written("2026"))[..., :3]])
+        self.assertEqual([reading.digit for row in rows for reading in row], [2, 0, 2, 6])
+        images, labels = (torch.from_numpy(part) for part in
+                          examples(self.digits.test_images.numpy(),
+                                   self.digits.test_labels.numpy(), range(10), 5))
+        others = images[labels == 10]
+        was, now = (evaluate.predict_all(net, others).argmax(1) == 10 for net in (base, mine))
+        self.assertGreater(now.sum(), 0.9 * was.sum())
+
+    def test_from_a_checkpoint_that_does_not_fit(self):
+        self.here("--recipe", "lenet", "--epochs", 1, "--out", "ten.pt")
+        fit = ("--from", "ten.pt", "--epochs", 1)
+        done = self.train(*fit, "--recipe", "quick", check=2)
+        self.error_line(done, "ten.pt holds the network lenet", "trains quick", "leave --recipe")
+        write_toy(self.folder / "twelve", 60, 12, classes=12)
+        done = self.train(*fit, "--data", self.folder / "twelve", check=2)
+        self.error_line(done, "knows 10 classes", "twelve has 12")
+        self.error_line(self.train("--from", "none.pt", check=2), "none.pt")
+        self.here(*fit, "--out", "more.pt")
+        done = self.train("--from", "more.pt", "--epochs", 1, "--out", "more.pt", "--resume",
+                          check=2)
+        self.error_line(done, "from ten.pt, now more.pt")
+        net = model.load(self.folder / "more.pt")
+        self.assertEqual((net.name, net.run["settings"]["from"]), ("lenet", "ten.pt"))
 
     def test_wrong_settings(self):
         def message(*arguments):

@@ -5,10 +5,12 @@
     python train.py --recipe wide --lr 0.002 --out wide.pt
     python train.py --seeds 5              mean and standard deviation over five seeds
     python train.py --resume               go on with a run that was interrupted
+    python train.py --from pretrained.pt --data my-digits --out mine.pt
 
 From another program or a notebook: `net = train(RECIPES["quick"], load_digits())`.
 """
 import argparse
+import copy
 import json
 import math
 import sys
@@ -21,8 +23,8 @@ import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, standardise
 from support.checkpoint import describe_run, sample_images
-from support.command_line import (Parser, Progress, add_data_arguments, choose, may_download,
-                                  run_script, say)
+from support.command_line import (Parser, Progress, add_data_arguments, add_setting_arguments,
+                                  choose, may_download, run_script, say)
 from support.compositions import with_others
 from support.content import content_of, settle_content
 from support.errors import UsageError, require
@@ -71,6 +73,7 @@ class Recipe:
     forms: int = 0  # images to add of each form that support/forms.py can draw
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
+    settled: bool = False  # batch normalisation keeps its means, and nothing drops out
 
     def __post_init__(self):
         choose(self.schedule, SCHEDULES, "--schedule")
@@ -114,6 +117,9 @@ RECIPES = {
     "baseline": Recipe("85% / 15% split, raw logits", "baseline", epochs=5, val_fraction=0.15),
     "lenet": Recipe("two-layer CNN on hand-read IDX files", "lenet"),
 }
+# For --from: few images, as few as ten; small steps and settled means, or it forgets what it knew.
+FINE_TUNING = replace(OWN, about="a trained network learns a few images more", epochs=8,
+                      batch_size=8, lr=0.0002, val_fraction=0.2, settled=True)
 
 
 # --- The schedules --------------------------------------------------------------------------------
@@ -197,7 +203,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
     losses = torch.zeros(steps, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
-    net.train()
+    net.train(not recipe.settled)
     with Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar:
         for step, index in enumerate(order.split(recipe.batch_size)):  # the last one may be short
             for group in run.optimiser.param_groups:
@@ -245,35 +251,39 @@ def validate(run: Run) -> tuple[float, float]:
 # --- One run --------------------------------------------------------------------------------------
 
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto") -> model.Network:
-    """Train a network and return it as it was in its best epoch, by the validation images; the rows
-    of its epochs are its .history. It writes nothing, prints nothing but a progress bar on a
-    terminal, and never looks at the test images. Raises UsageError for settings that can't work."""
-    run = start(recipe, digits, seed, device, precision)
+          precision: str = "auto", base: model.Network | None = None) -> model.Network:
+    """Train a network, from the weights of `base` or from fresh ones, and return it as it was in
+    its best epoch, by the validation images; the rows of its epochs are its .history. It writes
+    nothing, prints nothing but a progress bar on a terminal, and never looks at the test images.
+    Raises UsageError for settings that can't work."""
+    run = start(recipe, digits, seed, device, precision, base)
     for _ in epochs(run):
         pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
     return finish(run)
 
 
 def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto") -> Run:
-    """Split the data, move it to the device, and build a network with fresh weights."""
+          precision: str = "auto", base: model.Network | None = None) -> Run:
+    """Split the data, move it to the device, and copy `base` or build a network."""
     device = pick_device(device)
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = digits.split(recipe.val_fraction, seed)
-    mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
     images = digits.train_images[training].to(device)
     labels = digits.train_labels[training].to(device)
-    knows_other = learns_other(recipe, digits)
-    if knows_other:
+    if base is None:
+        net = model.build(recipe.model, digits.classes, learns_other(recipe, digits)).to(device)
+        # Of the training part alone: the held-out images are not to be known.
+        net.mean, net.std = mean_std(digits.train_images[training])
+        net.labels, net.inverted = digits.labels, digits.inverted
+    else:
+        net = copy.deepcopy(base).to(device)  # what it learned holds for its own mean and std
+        net.history = []
+    net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
+    if net.other and learns_other(recipe, digits):
         images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)
-    net = model.build(recipe.model, digits.classes, knows_other).to(device)
-    net.mean, net.std = mean, std
-    net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
-    net.labels, net.inverted = digits.labels, digits.inverted
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
@@ -315,7 +325,7 @@ def finish(run: Run) -> model.Network:
     net.load_state_dict(run.best)
     if run.recipe.label_smoothing:
         images, labels = run.val_images, run.val_labels
-        if net.other:  # its probability is to be right, too
+        if net.other and run.recipe.composed:  # its probability is to be right, too
             images, labels = with_others(images, labels, run.recipe.composed // 10, NEW_SEED)
         temperature = best_temperature(predict_all(net, images), labels)
         last = list(net.children())[-1]
@@ -383,19 +393,12 @@ def recipe_table() -> str:
 def make_parser() -> Parser:
     parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
     add_data_arguments(parser)
-    parser.add_argument("--recipe", default="small", help="recipe to train by (see --list)")
+    parser.add_argument("--recipe", metavar="NAME", help="recipe to train by, see --list "
+                        "(default: small; with --from, one for a few images more)")
+    parser.add_argument("--from", dest="base", metavar="CHECKPOINT",
+                        help="begin with the weights of this trained network")
     parser.add_argument("--list", action="store_true", help="print the recipes and stop")
-    for flag, kind, what in (
-            ("--epochs", int, "passes over the training images"),
-            ("--batch-size", int, "images in a training step"),
-            ("--lr", float, "learning rate: the highest one of the schedule"),
-            ("--schedule", str, f"of the learning rate: {', '.join(SCHEDULES)}"),
-            ("--step-size", int, "for --schedule step: epochs between two steps"),
-            ("--gamma", float, "for --schedule step: the learning rate is multiplied by it"),
-            ("--patience", int, "epochs without a better one before it stops early, 0: never"),
-            ("--val-fraction", float, "of the training images, held out to choose the epoch")):
-        parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
-                            default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    add_setting_arguments(parser, SCHEDULES)
     parser.add_argument("--content", default="auto", help="what the pictures are, for infer.py: "
                         "digits (to be found), plain (read as they are), or auto")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
@@ -409,9 +412,17 @@ def make_parser() -> Parser:
     return parser
 
 
-def check_options(options: argparse.Namespace) -> Recipe:
-    """The recipe, with the settings that are given. Raises UsageError for one that can't work."""
-    recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
+def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
+    """The recipe, with the settings that are given; to go on from `base`, one for a few images more
+    if none is named. Raises UsageError for what can't work."""
+    if base is not None and options.recipe is None:
+        options.recipe, recipe = "fine-tuning", replace(FINE_TUNING, model=base.name)
+    else:
+        options.recipe = options.recipe or "small"
+        recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
+    if base is not None and recipe.model != base.name:
+        raise UsageError(f"--from {options.base} holds the network {base.name}, but the recipe "
+                         f"{options.recipe} trains {recipe.model}; leave --recipe out")
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
@@ -439,8 +450,8 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
     return {**result, "checkpoint": end(run, out, model.save)}
 
 
-def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespace,
-                arguments: list[str], log) -> int:
+def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | None,
+                options: argparse.Namespace, arguments: list[str], log) -> int:
     """Train a network for each seed, to the checkpoint that it has in `outs`. Returns the exit
     status."""
     device = pick_device(options.device)
@@ -449,23 +460,25 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespa
     keep_freed_memory()
     started = time.perf_counter()
     digits = load_digits(options.data, may_download(options), options.mirror)
-    check_fit(digits, options.data)
+    check_fit(digits, options.data, base.classes if base else 1000)
     data = digits.hashes()
+    if base is not None and options.content == "auto":
+        options.content = base.content
     settle_content(digits, options.content, log)
-    count = model.parameters(model.build(recipe.model, digits.classes,
-                                         learns_other(recipe, digits)))
+    count = model.parameters(base or model.build(recipe.model, digits.classes,
+                                                 learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
     results = []
     for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
                               {**asdict(recipe), "seed": seed, "precision": precision,
-                               "content": digits.content})
+                               "content": digits.content, "from": options.base})
         result = None
         if options.resume:
             result = finished(out, wanted)
         if result is None:
-            run = start(recipe, digits, seed, options.device, options.precision)
+            run = start(recipe, digits, seed, options.device, options.precision, base)
             run.net.run = wanted
             say_batches(recipe.batch_size, len(run.labels), hasattr(options, "batch_size"), log)
             with saying_finished(results), until_the_end(run, out, options.resume, model.save):
@@ -490,10 +503,11 @@ def main(arguments: list[str]) -> int:
     if options.list:
         say(recipe_table(), log)
         return 0
-    recipe = check_options(options)
+    base = model.load(options.base) if options.base else None
+    recipe = check_options(options, base)
     outs = checkpoints(Path(options.out), range(options.seed, options.seed + options.seeds))
     with only_run(outs.values()):
-        return train_seeds(outs, recipe, options, arguments, log)
+        return train_seeds(outs, recipe, base, options, arguments, log)
 
 
 if __name__ == "__main__":

@@ -136,6 +136,21 @@ def is_default_data(folder) -> bool:
     return os.path.abspath(folder) == os.path.abspath(DATA)
 
 
+def add_setting_arguments(parser: Parser, schedules) -> None:
+    """The settings of a recipe that train.py has flags for; those not given are not there."""
+    for flag, kind, what in (
+            ("--epochs", int, "passes over the training images"),
+            ("--batch-size", int, "images in a training step"),
+            ("--lr", float, "learning rate: the highest one of the schedule"),
+            ("--schedule", str, f"of the learning rate: {', '.join(schedules)}"),
+            ("--step-size", int, "for --schedule step: epochs between two steps"),
+            ("--gamma", float, "for --schedule step: the learning rate is multiplied by it"),
+            ("--patience", int, "epochs without a better one before it stops early, 0: never"),
+            ("--val-fraction", float, "of the training images, held out to choose the epoch")):
+        parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
+                            default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+
+
 def choose(name: str, names, what: str) -> str:
     """`name`, if it is one of `names`. Raises UsageError with the nearest names if it is not."""
     if name in names:

@@ -48,7 +48,7 @@ def content_of(digits) -> tuple[str, str]:
     """What a data set's pictures are, one of CONTENTS, and why. `digits` is an idx_data.Digits, of
     which `content` may have decided it."""
     if digits.content != "auto":
-        return digits.content, "as --content says"
+        return digits.content, "given by --content or --from"
     numbers = [str(label) for label in range(10)]
     if digits.labels and digits.labels != numbers[: len(digits.labels)]:
         return "plain", f"the classes are {some(digits.labels)}, not the digits"

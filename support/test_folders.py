@@ -186,7 +186,7 @@ class TestPlain(TestCase):
         arguments = ["--data", "toy", "--recipe", "quick", "--batch-size", 64]
         for content in ("digits", "plain"):
             out, _ = call(train, *arguments, "--content", content, cwd=self.folder)
-            self.assertIn(f"content {content}: as --content says", out)
+            self.assertIn(f"content {content}: given by --content or --from", out)
             self.assertEqual(model.load(self.folder / "model.pt").content, content)
         self.fails(lambda: call(train, *arguments, "--content", "digit", cwd=self.folder),
                    "did you mean digits", kind=UsageError)
