@@ -39,9 +39,13 @@ def has_folders(root: Path) -> bool:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The picture files in a folder and in the folders in it, sorted."""
+    """The picture files in a folder and in the folders in it, sorted. Raises OSError for one that
+    cannot be read."""
+    def complain(error: OSError):  # os.walk would leave it out
+        raise error
+
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=complain):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if is_picture(name)]
     return sorted(found)
