@@ -259,8 +259,11 @@ def gap(a: Candidate, b: Candidate) -> float:
 def block_size(rgb: np.ndarray) -> int:
     """Of (H, W, 3) that was enlarged, pixels to squares: the side of a square; else mostly 1."""
     down = np.flatnonzero((rgb[1:] != rgb[:-1]).any((1, 2))) + 1
-    across = np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1
-    return int(np.gcd.reduce(np.concatenate([down, across, rgb.shape[:2]])))
+    block = np.gcd.reduce([*down, *rgb.shape[:2]])
+    if block > 1:
+        across = np.flatnonzero((rgb[:, 1:] != rgb[:, :-1]).any((0, 2))) + 1
+        block = np.gcd.reduce([*across, block])
+    return int(block)
 
 
 def few_pixels(rgb: np.ndarray) -> np.ndarray | None:
@@ -313,8 +316,9 @@ def ink_candidates(strength: np.ndarray, dark: bool, origin: np.ndarray, scale: 
     if not len(box):
         return
     owner = label[label >= 0]
-    peak = np.zeros(len(box))
+    peak = np.zeros(len(box), strength.dtype)  # of another type, this takes 25 times as long
     np.maximum.at(peak, owner, strength[label >= 0])
+    peak = peak.astype(float)
     area = np.bincount(owner)
     sizes = (box[:, 2:] - box[:, :2]).max(1)
     large = (sizes >= SMALLEST * max(label.shape)) & (peak > sure) & (area >= 6)
