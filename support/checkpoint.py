@@ -159,6 +159,7 @@ def check_pictures(content: dict) -> None:
 
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+RANGES = {"loss": (-0.001, LARGEST), "accuracy": (0, 1)}  # rounding may lead a little below zero
 SETTINGS = {"epochs": int, "patience": int, "best_by": str, "val_fraction": float, "seed": int}
 RESULT = {"epochs": int, "best_epoch": int, "val_accuracy": float, "test_accuracy": float,
           "train_seconds": float}
@@ -171,13 +172,13 @@ def check_training(history: list, run: dict) -> None:
         check_type("a row of 'history'", row, dict)
         for name in FIGURES:
             check_type(f"{name!r} in 'history'", row.get(name), float)
-            most = 1 if name.endswith("accuracy") else LARGEST
-            check_range(f"{name!r} in 'history'", row[name], 0, most)
+            _, measure = name.split("_")
+            check_range(f"{name!r} in 'history'", row[name], *RANGES[measure])
     for name in ("settings", "data", "result"):
         check_type(f"{name!r} in 'run'", run.get(name, {}), dict)
     for part, kinds in (("settings", SETTINGS), ("result", RESULT)):
         for name, value in run.get(part, {}).items():
-            if name in kinds and value is not None:
+            if name in kinds:
                 check_type(f"{name!r} in {part!r}", value, kinds[name])
     samples = run.get("samples", torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
     check_type("'samples' in 'run'", samples, torch.Tensor)
