@@ -46,9 +46,11 @@ FOREVER = 10**9  # epochs
 @unittest.skipIf(os.name == "nt", "signals are another thing on Windows")
 class TestInterrupted(ToyTestCase):
     def start(self, *arguments, at=()):
-        # A shell ignores Ctrl-C in what it starts in the background, and that is inherited.
+        # A shell ignores Ctrl-C in what it starts in the background, nohup ignores SIGHUP, and
+        # that is inherited.
         def heed():
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         program = ["-c", AT_EVENT, *map(str, at)] if at else []
         return subprocess.Popen([sys.executable, *program, str(HERE / "train.py"), "--device",
                                  "cpu", "--data", str(self.data), *map(str, arguments)],
