@@ -40,6 +40,7 @@ from support.errors import FormatError, UsageError
 from support.ink import Candidate, components
 from support.mnist_style import draw, place, resize
 from support.pictures import opaque
+from support.test_canvas import start, stop
 from support.test_tools import (HERE, SCRIPTS, TestCase, ToyTestCase, call, data_folder, fuzz,
                                 mnist, needs_mnist, picture, run, some_digits, some_net,
                                 some_result, toy_images, write_digits, write_toy, written,
@@ -1546,6 +1547,8 @@ class TestReadme(TestCase):
             for label in (0, 1):
                 png.write_png(self.folder / f"folders/{part}/{label}/a.png",
                               toy_images(np.array([label]))[0])
+        for i, image in enumerate(toy_images(np.arange(20) % 10)):
+            png.write_png(self.folder / f"my-digits/train/{i % 10}/{i}.png", image)
         done = set()
         for document in DOCUMENTS:
             text = document.read_text(encoding="utf-8")
@@ -1566,6 +1569,11 @@ class TestReadme(TestCase):
         self.assertTrue((drawn == ours).all())
 
     def runs(self, command: list[str]) -> None:
+        if "--draw" in command:  # it goes on until Ctrl-C
+            with self.subTest(command):
+                process, _ = start(self.folder, *command[3:])
+                self.assertEqual(stop(process)[0], 0)
+            return
         with self.subTest(command):
             done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True,
                                   timeout=170, stdin=subprocess.DEVNULL)
