@@ -33,14 +33,13 @@ import idx_data
 import infer
 import model
 import train
-from support import benchmark, cutting, ink, png, seen
+from support import benchmark, cutting, ink, png, seen, test_canvas
 from support.answers import UNSURE, Answer, Reading, batches
 from support.compositions import drawn, examples
 from support.errors import FormatError, UsageError
 from support.ink import Candidate, components
 from support.mnist_style import draw, place, resize
 from support.pictures import opaque
-from support.test_canvas import start, stop
 from support.test_tools import (HERE, SCRIPTS, TestCase, ToyTestCase, call, data_folder, fuzz,
                                 mnist, needs_mnist, picture, run, some_digits, some_net,
                                 some_result, toy_images, write_digits, write_toy, written,
@@ -1571,8 +1570,8 @@ class TestReadme(TestCase):
     def runs(self, command: list[str]) -> None:
         if "--draw" in command:  # it goes on until Ctrl-C
             with self.subTest(command):
-                process, _ = start(self.folder, *command[3:])
-                self.assertEqual(stop(process)[0], 0)
+                process, _ = test_canvas.start(self.folder, *command[3:])
+                self.assertEqual(test_canvas.stop(process)[0], 0)
             return
         with self.subTest(command):
             done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True,
