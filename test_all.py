@@ -33,7 +33,7 @@ import idx_data
 import infer
 import model
 import train
-from support import benchmark, cutting, ink, png, seen
+from support import benchmark, cutting, ink, png, seen, test_canvas
 from support.answers import UNSURE, Answer, Reading, batches
 from support.compositions import drawn, examples
 from support.errors import FormatError, UsageError
@@ -1640,6 +1640,8 @@ class TestReadme(TestCase):
             for label in (0, 1):
                 for number, image in enumerate(toy_images(np.full(count, label), label)):
                     png.write_png(self.folder / f"folders/{part}/{label}/{number}.png", image)
+        for i, image in enumerate(toy_images(np.arange(20) % 10)):
+            png.write_png(self.folder / f"my-digits/train/{i % 10}/{i}.png", image)
         done = set()
         for document in DOCUMENTS:
             text = document.read_text(encoding="utf-8")
@@ -1660,6 +1662,11 @@ class TestReadme(TestCase):
         self.assertTrue((drawn == ours).all())
 
     def runs(self, command: list[str]) -> None:
+        if "--draw" in command:  # it goes on until Ctrl-C
+            with self.subTest(command):
+                process, _ = test_canvas.start(self.folder, *command[3:])
+                self.assertEqual(test_canvas.stop(process)[0], 0)
+            return
         with self.subTest(command):
             done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True,
                                   timeout=170, stdin=subprocess.DEVNULL)

@@ -33,7 +33,7 @@ import numpy as np
 
 from support.answers import UNSURE, Answer
 from support.command_line import printable, say
-from support.errors import FormatError, UsageError
+from support.errors import FormatError, UsageError, require
 from support.files import sha256
 from support.ink import Candidate, composite
 from support.pictures import read_picture
@@ -470,8 +470,7 @@ def with_port(name: str, port: int) -> str:
 def serve(reader: Reader, host: str, port: int, browser: bool) -> None:
     """Print the page's address, open it if `browser` says so, and serve it until Ctrl-C. Raises
     UsageError for a host or port that it cannot have."""
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port must be from 0 to 65535, not {port}")
+    require(0 <= port <= 65535, "--port", "from 0 to 65535", port)
     with Server(reader, host, port) as server:
         try:
             for url in server.urls:

@@ -71,7 +71,7 @@ def screenshot(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         process, url = start(folder)
         with chromium() as browser:
-            page = open_page(browser, url, 1180, 760)
+            page = open_page(browser, url, 1180, 810)
             draw(page, "42", 0.25)
             expect(page.locator("#number")).to_have_text("42", timeout=WAIT)
             page.mouse.move(0, 0)
