@@ -23,7 +23,7 @@ import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, standardise
 from support.checkpoint import describe_run, sample_images
-from support.command_line import (Parser, Progress, add_data_arguments, add_setting_arguments,
+from support.command_line import (Parser, Progress, add_data_arguments, add_training_arguments,
                                   choose, may_download, run_script, say)
 from support.compositions import with_others
 from support.content import content_of, settle_content
@@ -32,8 +32,8 @@ from support.files import check_writable
 from support.forms import with_forms
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
-from support.run_table import (TABLE_HEAD, epoch_row, result_text, say_batches, saying_finished,
-                               seeds_text)
+from support.run_table import (TABLE_HEAD, epoch_row, recipe_table, result_text, say_batches,
+                               saying_finished, seeds_text)
 from support.strong_augmentation import Strong, distort, random_coarse
 
 import torch  # after support/__init__.py, which says why
@@ -381,15 +381,6 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 
 # --- At the command line --------------------------------------------------------------------------
 
-def recipe_table() -> str:
-    lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
-    for name, recipe in RECIPES.items():
-        count = model.parameters(model.build(recipe.model, other=recipe.composed > 0))
-        lines.append(f"{name:<10}{count:>10,}{recipe.epochs:>8}{recipe.batch_size:>7}"
-                     f"{recipe.lr:>8g}  {recipe.schedule:<11}{recipe.about}")
-    return "\n".join(lines)
-
-
 def make_parser() -> Parser:
     parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
     add_data_arguments(parser)
@@ -398,13 +389,9 @@ def make_parser() -> Parser:
     parser.add_argument("--from", dest="base", metavar="CHECKPOINT",
                         help="begin with the weights of this trained network")
     parser.add_argument("--list", action="store_true", help="print the recipes and stop")
-    add_setting_arguments(parser, SCHEDULES)
-    parser.add_argument("--content", default="auto", help="what the pictures are, for infer.py: "
-                        "digits (to be found), plain (read as they are), or auto")
+    add_training_arguments(parser, SCHEDULES)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument("--out", default="model.pt", metavar="FILE",
                         help="checkpoint to write; with --seeds, the seed is added to its name")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
@@ -413,8 +400,7 @@ def make_parser() -> Parser:
 
 
 def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
-    """The recipe, with the settings that are given; to go on from `base`, one for a few images more
-    if none is named. Raises UsageError for what can't work."""
+    """The recipe, with the settings that are given. Raises UsageError for what can't work."""
     if base is not None and options.recipe is None:
         options.recipe, recipe = "fine-tuning", replace(FINE_TUNING, model=base.name)
     else:
@@ -452,8 +438,7 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
 
 def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | None,
                 options: argparse.Namespace, arguments: list[str], log) -> int:
-    """Train a network for each seed, to the checkpoint that it has in `outs`. Returns the exit
-    status."""
+    """Train a network for each seed, to its checkpoint in `outs`. Returns the exit status."""
     device = pick_device(options.device)
     precision, why = pick_precision(options.precision, device)
     set_threads()
@@ -501,7 +486,8 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse_args(arguments)
     log = sys.stderr if options.json else sys.stdout  # what people read
     if options.list:
-        say(recipe_table(), log)
+        say(recipe_table(RECIPES, lambda recipe: model.parameters(
+            model.build(recipe.model, other=recipe.composed > 0))), log)
         return 0
     base = model.load(options.base) if options.base else None
     recipe = check_options(options, base)

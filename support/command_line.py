@@ -136,8 +136,9 @@ def is_default_data(folder) -> bool:
     return os.path.abspath(folder) == os.path.abspath(DATA)
 
 
-def add_setting_arguments(parser: Parser, schedules) -> None:
-    """The settings of a recipe that train.py has flags for; those not given are not there."""
+def add_training_arguments(parser: Parser, schedules) -> None:
+    """The settings of a recipe that train.py has flags for (those not given are not there), and what
+    the pictures and the machine are."""
     for flag, kind, what in (
             ("--epochs", int, "passes over the training images"),
             ("--batch-size", int, "images in a training step"),
@@ -149,6 +150,10 @@ def add_setting_arguments(parser: Parser, schedules) -> None:
             ("--val-fraction", float, "of the training images, held out to choose the epoch")):
         parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
                             default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    parser.add_argument("--content", default="auto", help="what the pictures are, for infer.py: "
+                        "digits (to be found), plain (read as they are), or auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
 
 
 def choose(name: str, names, what: str) -> str:

@@ -5,6 +5,16 @@ from contextlib import contextmanager
 from support.command_line import say
 from support.errors import require
 
+
+def recipe_table(recipes: dict, count_parameters) -> str:
+    """A row for each train.Recipe by name; `count_parameters` counts those of its network."""
+    lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
+    for name, recipe in recipes.items():
+        lines.append(f"{name:<10}{count_parameters(recipe):>10,}{recipe.epochs:>8}"
+                     f"{recipe.batch_size:>7}{recipe.lr:>8g}  {recipe.schedule:<11}{recipe.about}")
+    return "\n".join(lines)
+
+
 TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
 
 
