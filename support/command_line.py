@@ -137,8 +137,8 @@ def is_default_data(folder) -> bool:
 
 
 def add_training_arguments(parser: Parser, schedules) -> None:
-    """The settings of a recipe that train.py has flags for (those not given are not there), what the
-    pictures are, and the machine."""
+    """The settings of a recipe that train.py has flags for (those not given are not there), what
+    the pictures are, and the machine."""
     for flag, kind, what in (
             ("--epochs", int, "passes over the training images"),
             ("--batch-size", int, "images in a training step"),
