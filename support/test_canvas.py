@@ -21,7 +21,7 @@ import model
 from support import canvas, png
 from support.answers import Answer
 from support.errors import UsageError
-from support.test_tools import HERE, TestCase, picture, run, written
+from support.test_tools import HERE, TestCase, heed_all, picture, run, written
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ def start(folder, *arguments) -> tuple[subprocess.Popen, str]:
     """A process with the page, and the page's address."""
     process = subprocess.Popen([sys.executable, str(HERE / "infer.py"), "--draw", "--no-browser",
                                 *map(str, arguments)], cwd=folder, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=heed_all, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})
     line = process.stdout.readline()
     found = re.search(r"http://\S+/", line)

@@ -17,7 +17,7 @@ import train
 from support import checkpoint, interrupted
 from support.command_line import heed_signals
 from support.errors import FormatError, UsageError
-from support.test_tools import HERE, ToyTestCase, call, run, write_toy
+from support.test_tools import HERE, ToyTestCase, call, heed_all, run, write_toy
 
 import torch
 
@@ -46,15 +46,10 @@ FOREVER = 10**9  # epochs
 @unittest.skipIf(os.name == "nt", "signals are another thing on Windows")
 class TestInterrupted(ToyTestCase):
     def start(self, *arguments, at=()):
-        # A shell ignores Ctrl-C in what it starts in the background, nohup ignores SIGHUP, and
-        # that is inherited.
-        def heed():
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         program = ["-c", AT_EVENT, *map(str, at)] if at else []
         return subprocess.Popen([sys.executable, *program, str(HERE / "train.py"), "--device",
                                  "cpu", "--data", str(self.data), *map(str, arguments)],
-                                cwd=self.folder, preexec_fn=heed, stdout=subprocess.PIPE,
+                                cwd=self.folder, preexec_fn=heed_all, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "OMP_NUM_THREADS": "2"})
 
