@@ -1635,7 +1635,7 @@ class TestReadme(TestCase):
         for part, count in (("train", 600), ("t10k", 100)):  # digits, as infer.py looks for them
             idx_data.write_idx(self.folder / f"data/{part}-images-idx3-ubyte",
                                styled[np.arange(count) % 10])
-        write_toy(self.folder / "fashion", 600, 100)
+        write_toy(self.folder / "fashion", 3000, 100)
         for part, count in (("train", 20), ("test", 5)):
             for label in (0, 1):
                 for number, image in enumerate(toy_images(np.full(count, label), label)):
