@@ -11,7 +11,7 @@ class TestSmallMachine(TestCase):
     @unittest.skipUnless(hasattr(os, "sched_setaffinity"), "needs processor affinity")
     def test_one_core(self):
         core = min(os.sched_getaffinity(0))
-        done = run("train.py", "--data", write_toy(self.folder / "data", 200, 50), "--recipe",
+        done = run("train.py", "--data", write_toy(self.folder / "data", 1000, 50), "--recipe",
                    "lenet", "--epochs", 1, cwd=self.folder, check=0, env={"OMP_NUM_THREADS": None},
                    preexec_fn=lambda: os.sched_setaffinity(0, {core}))
         self.assertIn(" 1 threads,", done.stdout)
