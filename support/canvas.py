@@ -79,10 +79,10 @@ def bars(labels: list[str], chances: list[float], other: float) -> list[tuple[st
 
 def in_order(answer: Answer, candidates: list[Candidate], labels: list[str]) -> list[Seen]:
     """What the network saw, as the page numbers it: what was read, in the order of reading; then
-    the other candidates, the largest first."""
+    the other candidates, the likeliest first: the largest one is often the paper."""
     found = [Seen(reading.seen, reading.box, bars(labels, reading.probabilities, reading.other),
                   True) for reading in answer.digits]
-    for candidate in sorted(candidates, key=lambda candidate: -candidate.area):
+    for candidate in sorted(candidates, key=lambda candidate: -candidate.certainty):
         if any(candidate.seen is reading.seen for reading in answer.digits):
             continue
         *chances, other = candidate.probabilities.tolist()

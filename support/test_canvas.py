@@ -154,6 +154,8 @@ class TestDraw(TestCase):
                                    [*reading.probabilities, reading.other], atol=1e-4)
         self.assertAlmostEqual(said["confidence"], reading.confidence, 4)
         self.assertTrue(others and not any(other["chosen"] for other in others))
+        chances = [other["confidence"] for other in others]
+        self.assertEqual(chances, sorted(chances, reverse=True))  # the likeliest one first
 
     def test_a_number_in_rows(self):
         said = self.read(png.png_bytes(picture(written("2026\n53"))))
