@@ -773,14 +773,13 @@ class TestTrain(ToyTestCase):
         fit = ("--from", "ten.pt", "--epochs", 1)
         done = self.train(*fit, "--recipe", "quick", check=2)
         self.error_line(done, "ten.pt holds the network lenet", "trains quick", "leave --recipe")
-        write_toy(self.folder / "twelve", 60, 12, classes=12)
-        done = self.train(*fit, "--data", self.folder / "twelve", check=2)
-        self.error_line(done, "knows 10 classes", "twelve has 12")
-        self.error_line(self.train("--from", "none.pt", check=2), "none.pt")
+        twelve = write_toy(self.folder / "twelve", 60, 12, classes=12)
+        self.fails(lambda: self.here(*fit, "--data", twelve), "knows 10 classes", "twelve has 12",
+                   kind=UsageError)
+        self.fails(lambda: self.here("--from", "none.pt"), "none.pt", kind=FileNotFoundError)
         self.here(*fit, "--out", "more.pt")
-        done = self.train("--from", "more.pt", "--epochs", 1, "--out", "more.pt", "--resume",
-                          check=2)
-        self.error_line(done, "from ten.pt, now more.pt")
+        self.fails(lambda: self.here("--from", "more.pt", "--epochs", 1, "--out", "more.pt",
+                                     "--resume"), "from ten.pt, now more.pt", kind=UsageError)
         net = model.load(self.folder / "more.pt")
         self.assertEqual((net.name, net.run["settings"]["from"]), ("lenet", "ten.pt"))
 
