@@ -29,6 +29,9 @@ from support.errors import UsageError, require
 from support.files import check_writable
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.processes import (average_buffers, averaged, averaging, in_turn, own_random_numbers,
+                               share, together, while_all_are_there)
+from support.processes import count as process_count
 from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
 import torch  # after support/__init__.py, which says why
@@ -175,6 +178,7 @@ class Run:
     val_images: torch.Tensor  # held out, to choose the epoch
     val_labels: torch.Tensor
     net: model.Network  # with the history of the epochs so far
+    parallel: torch.nn.Module  # net; under torchrun it is wrapped, and averages the gradients
     optimiser: torch.optim.Optimizer
     generator: torch.Generator  # of the order of the images and of their augmentation
     precision: str  # of convolutions and matrix products: float32 or bfloat16
@@ -188,36 +192,48 @@ def train_epoch(run: Run) -> tuple[float, float]:
 
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
     ten times a second for the progress bar."""
-    recipe, net, device = run.recipe, run.net, run.labels.device
-    epoch, count = len(net.history), len(run.labels)
+    recipe, device = run.recipe, run.labels.device
+    epoch, count = len(run.net.history), len(run.labels)
     steps = math.ceil(count / recipe.batch_size)
     losses = torch.zeros(steps, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    accuracies = torch.zeros(steps, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
-    net.train()
-    with Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar:
-        for step, index in enumerate(order.split(recipe.batch_size)):  # the last one may be short
+    run.net.train()
+    with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
+          own_random_numbers(run.generator)):
+        for step, batch in enumerate(order.split(recipe.batch_size)):  # the last one may be short
             for group in run.optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch * steps + step, steps)
-            x = augment(run.images[index], recipe.augment, run.generator)  # (B, H, W)
-            x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
-            y = run.labels[index]  # (B,)
-            with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
-                logits = net(x)  # (B, classes)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            run.optimiser.zero_grad()
-            loss.backward()
-            run.optimiser.step()
-            losses[step] = loss.detach()
-            correct += (logits.argmax(1) == y).sum()
+            losses[step], accuracies[step] = train_step(run, batch)
             if bar.due():
                 check_finite(losses, run)  # here it waits for the device
-                bar.show((step + 1) * recipe.batch_size, f"  loss {loss.item():.3f}")
+                bar.show((step + 1) * recipe.batch_size, f"  loss {losses[step].item():.3f}")
+    average_buffers(run.net)
+    losses, accuracies = averaged(losses), averaged(accuracies)
     check_finite(losses, run)
-    sizes = torch.full((steps,), float(recipe.batch_size))
+    sizes = torch.full((steps,), float(recipe.batch_size))  # a short batch counts less
     sizes[-1] = count - (steps - 1) * recipe.batch_size
-    mean_loss = losses.cpu() @ sizes / count  # over the images: a short batch counts less
-    return mean_loss.item(), correct.item() / count
+    correct = round((accuracies.double() @ sizes.double()).item())
+    return (losses @ sizes / count).item(), correct / count
+
+
+def train_step(run: Run, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Learn from the images of these numbers, (B,) int64. Returns their mean loss and their
+    accuracy, both still on the device."""
+    net = run.net
+    index, weight = share(batch)  # all of it and 1; of several processes, each has a part
+    x = augment(run.images[index], run.recipe.augment, run.generator)  # (B, H, W)
+    x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
+    y = run.labels[index]  # (B,)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
+        logits = run.parallel(x)  # (B, classes)
+    loss = F.cross_entropy(logits.float(), y, label_smoothing=run.recipe.label_smoothing)
+    loss = weight * loss
+    run.optimiser.zero_grad()
+    loss.backward()
+    run.optimiser.step()
+    accuracy = (logits.argmax(1) == y).float().mean()
+    return loss.detach(), weight * accuracy
 
 
 def check_finite(losses: torch.Tensor, run: Run) -> None:
@@ -231,12 +247,15 @@ def check_finite(losses: torch.Tensor, run: Run) -> None:
 def validate(run: Run) -> tuple[float, float]:
     """Loss and accuracy on the held-out images. The loss is the one that is trained for: the plain
     one would punish what label smoothing teaches."""
-    result = evaluate(run.net, run.val_images, run.val_labels)
+    index, weight = share(torch.arange(len(run.val_labels), device=run.val_labels.device))
+    result = evaluate(run.net, run.val_images[index], run.val_labels[index])
     # Log-probabilities may stand for logits: the softmax leaves them as they are.
-    loss = F.cross_entropy(result.log_probabilities, run.val_labels,
-                           label_smoothing=run.recipe.label_smoothing)
+    loss = F.cross_entropy(result.log_probabilities, result.labels,
+                           label_smoothing=run.recipe.label_smoothing).item()
+    figures = torch.tensor([loss, result.accuracy], dtype=torch.float64)
+    loss, accuracy = averaged(weight * figures)
     check_finite(loss.view(1), run)
-    return loss.item(), result.accuracy
+    return loss.item(), accuracy.item()
 
 
 # --- One run --------------------------------------------------------------------------------------
@@ -272,8 +291,8 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
-               digits.train_labels[validation].to(device), net, optimiser, generator, precision,
-               EarlyStopping(recipe.patience))
+               digits.train_labels[validation].to(device), net, averaging(net), optimiser,
+               generator, precision, EarlyStopping(recipe.patience))
 
 
 def epochs(run: Run) -> Iterator[dict]:
@@ -435,13 +454,16 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespa
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
-    digits = load_digits(options.data, mirror=options.mirror)
+    digits = in_turn(lambda: load_digits(options.data, mirror=options.mirror))
     check_fit(digits, options.data)
     data = digits.hashes()
     knows_other = recipe.composed > 0 and digits.is_mnist()
     count = model.parameters(model.build(recipe.model, digits.classes, knows_other))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
-    say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
+    threads = f"{torch.get_num_threads()} threads"
+    if process_count() > 1:
+        threads = f"{process_count()} processes with {threads} each"
+    say(f"device {device}, {threads}, {precision}: {why}", log)
     accuracies = []
     status = 0
     for seed, out in outs.items():
@@ -458,7 +480,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespa
                 require(not hasattr(options, "batch_size"), "--batch-size",
                         f"at most the {images:,} training images", recipe.batch_size)
                 say(f"batches of {images:,} images: there are no more to train on", log)
-            with until_the_end(run, out, options.resume, model.save):
+            with until_the_end(run, out, options.resume, model.save), while_all_are_there():
                 say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
                     f"{TABLE_HEAD}", log)
                 result = train_to_file(run, digits, out, log)
@@ -495,4 +517,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(together(main))
