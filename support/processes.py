@@ -162,6 +162,7 @@ def command() -> str:
 
 # Processes on one machine meet in seconds; on many, the last may come much later.
 PATIENCE = timedelta(minutes=10)
+store = None  # numbers with names, which torchrun keeps: all processes can read and change them
 
 
 def together(main):
@@ -171,19 +172,15 @@ def together(main):
     def of_each(arguments: list[str]) -> int:
         if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["WORLD_SIZE"] == "1":
             return main(arguments)
-        store = join()
-        heed_signals_once(store)
+        join()
+        heed_signals_once()
         try:
             with speaking_alone():
                 status = main(arguments)
-        except KeyboardInterrupt:
-            if rank() > 0:
-                sys.exit(130)
-            raise
         except Exception as error:
             if is_lost(error):
-                end_as_the_others(store)
-            if not says_first(store, str(error)):
+                end_as_the_others()
+            if not says_first(str(error)):
                 sys.exit(2)
             raise
         dist.destroy_process_group()
@@ -191,9 +188,9 @@ def together(main):
     return of_each
 
 
-def join():
-    """Meet the other processes; returns what all can read and write. Raises UsageError where they
-    don't come."""
+def join() -> None:
+    """Meet the other processes. Raises UsageError where they don't come."""
+    global store
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
@@ -204,7 +201,6 @@ def join():
         first_line = str(error).split("\n")[0]
         raise UsageError(f"the processes of torchrun did not find each other ({first_line}); see "
                          "docs/scaling.md") from None
-    return store
 
 
 @contextmanager
@@ -218,25 +214,13 @@ def speaking_alone():
         yield
 
 
-def says_first(store, message: str) -> bool:
+def says_first(message: str) -> bool:
     """Whether no other process has said this error yet: a wrong flag is wrong in all of them."""
     try:
         store.add("errors", 1)
         return store.add(hashlib.sha256(message.encode()).hexdigest(), 1) == 1
-    except RuntimeError:  # torchrun, which keeps the store, has gone
+    except RuntimeError:  # torchrun has gone
         return True
-
-
-def heed_signals_once(store) -> None:
-    """The first signal to end is a Ctrl-C, the next ones are ignored: torchrun sends several, while
-    the best model is being written."""
-    def end(number, frame):
-        ignore_signals()
-        end_as_the_others(store)
-
-    for number in signals():
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, end)
 
 
 def signals() -> list[int]:
@@ -245,19 +229,27 @@ def signals() -> list[int]:
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
-def ignore_signals() -> None:
+def heed_signals_once() -> None:
+    """The first signal to end is a Ctrl-C, the next ones are ignored: torchrun sends several, while
+    the best model is being written."""
+    for number in signals():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end_as_the_others)
+
+
+def end_as_the_others(*_) -> None:
+    """End in silence if another process has said an error, or is to say that it was interrupted;
+    for the first process it is a Ctrl-C."""
     for number in signals():
         signal.signal(number, signal.SIG_IGN)
-
-
-def end_as_the_others(store) -> None:
-    """Raise KeyboardInterrupt, but end in silence if another process has said an error."""
     try:
         errors = store.add("errors", 0)
-    except RuntimeError:
+    except RuntimeError:  # torchrun has gone
         errors = 0
     if errors:
         sys.exit(2)
+    if rank() > 0:
+        sys.exit(130)
     raise KeyboardInterrupt
 
 
@@ -274,7 +266,6 @@ def while_all_are_there():
     try:
         yield
     except RuntimeError as error:
-        if not is_lost(error):
-            raise
-        ignore_signals()
-        raise KeyboardInterrupt from None
+        if is_lost(error):
+            end_as_the_others()
+        raise

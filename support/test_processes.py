@@ -104,14 +104,11 @@ class TestProcesses(ToyTestCase):
         torch.testing.assert_close(results["mean"], torch.full((2,), 0.55))
 
     def test_an_error_is_said_once(self):
-        train_py = HERE / "train.py"
-        for arguments, words in ((["--recipe", "lenett"], "did you mean lenet?"),
-                                 (["--data", train_py], "expected the folder of a data set")):
-            done = self.two(train_py, *arguments)
-            self.assertEqual([status for status, _, _ in done], [2, 2])
-            said = "".join(output + errors for _, output, errors in done)
-            self.assertEqual((said.count("error: "), said.count(words)), (1, 1), said)
-            self.assertNotIn("Traceback", said)
+        done = self.two(HERE / "train.py", "--recipe", "lenett")
+        self.assertEqual([status for status, _, _ in done], [2, 2])
+        said = sorted(output + errors for _, output, errors in done)
+        self.assertEqual(said, ["", "error: --recipe 'lenett' does not exist; did you mean "
+                                    "lenet?\n"])
 
     def test_a_worker_is_killed_and_the_run_goes_on(self):
         """Two machines with a process each train as one machine with two; so do two processes of
