@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from support.errors import FormatError, UsageError, in_file, shape_text
 from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_into, sha256,
                            write_whole)
 from support.machine import memory_left
+from support.mapped import as_tensor, is_mapped, map_file
 from support.pictures import class_folders, has_folders, read_folders
 
 import numpy as np
@@ -53,22 +55,24 @@ GZIP_MAGIC = b"\x1f\x8b"
 def read_idx(path) -> np.ndarray:
     """Read an IDX file, raw or gzip (told by its first bytes, not its name).
 
-    Returns an array of the file's shape and element type, in native byte order, writable.
-    Raises FormatError when the bytes are not those of an IDX file, OSError when they can't be read.
+    Returns an array of the file's shape and element type, in native byte order, writable; but a
+    raw file of bytes that is larger than a quarter of the free memory stays on the disk, mapped and
+    read-only. Raises FormatError when the bytes are not those of an IDX file, OSError when they can't be read.
     """
     with open_file(path) as file, in_file(path, "; get the file again"):
         size = os.fstat(file.fileno()).st_size
         packed = file.read(2) == GZIP_MAGIC
         file.seek(0)
         if not packed:
-            return _read_checked(file, size, most=size)
+            return _read_checked(file, size, most=size, may_map=True)
         try:
-            return _read_checked(gzip.GzipFile(fileobj=file), size, most=size * DEFLATE_LIMIT)
+            return _read_checked(gzip.GzipFile(fileobj=file), size, most=size * DEFLATE_LIMIT,
+                                 may_map=False)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise FormatError(f"expected a whole gzip file, found a broken one ({error})") from None
 
 
-def _read_checked(file, size: int, most: int) -> np.ndarray:
+def _read_checked(file, size: int, most: int, may_map: bool) -> np.ndarray:
     """`file` is unpacked already; the file on the disk has `size` bytes, which unpack to `most` at
     the most."""
     head = file.read(44)
@@ -90,6 +94,10 @@ def _read_checked(file, size: int, most: int) -> np.ndarray:
     if expected > most:
         raise FormatError(f"{wanted}, found a file of {size:,} bytes")
     memory = memory_left()
+    whole = size == file.tell() + expected
+    if may_map and whole and dtype.itemsize == 1 and expected > memory / 4:
+        with suppress(OSError):  # a limit of address space, by `ulimit -v`
+            return map_file(file, dtype, shape)
     if expected > memory:
         raise FormatError(f"{wanted}, found {memory:,} bytes of free memory; use fewer images")
     elements = np.empty(expected, np.uint8)
@@ -147,11 +155,12 @@ FILES = {  # MNIST's, and the SHA-256 of each as it is unpacked
 
 @dataclass
 class Digits:
-    """A data set in memory: images (N, H, W) uint8, labels (N,) int64 from 0 to classes - 1."""
+    """A data set: images (N, H, W) uint8, labels (N,) int64 from 0 to classes - 1."""
     train_images: torch.Tensor
     train_labels: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
+    mapped: bool = False  # whether the training images stay in their file: too large for memory
 
     @property
     def classes(self) -> int:
@@ -193,8 +202,9 @@ def load_digits(root="data", download: bool = True, mirror: str | None = None) -
                           f"{shape_text(train_images.shape[1:])} and "
                           f"{shape_text(test_images.shape[1:])} pixels")
     digits = Digits(
-        torch.from_numpy(train_images), torch.from_numpy(train_labels.astype(np.int64)),
-        torch.from_numpy(test_images), torch.from_numpy(test_labels.astype(np.int64)))
+        as_tensor(train_images), torch.from_numpy(train_labels.astype(np.int64)),
+        as_tensor(test_images), torch.from_numpy(test_labels.astype(np.int64)),
+        mapped=is_mapped(train_images))
     if not 2 <= digits.classes <= 1000:
         raise FormatError(f"{root}: expected 2 to 1000 classes, "
                           f"found labels up to {digits.classes - 1}")

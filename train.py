@@ -29,6 +29,7 @@ from support.errors import UsageError, require
 from support.files import check_writable
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.mapped import MappedImages
 from support.processes import (average_buffers, averaged, averaging, in_turn, own_random_numbers,
                                share, together, while_all_are_there)
 from support.processes import count as process_count
@@ -173,7 +174,7 @@ class EarlyStopping:
 class Run:
     """A training run: what it learns from, all on one device, and how far it is."""
     recipe: Recipe
-    images: torch.Tensor  # (N, H, W) uint8, to train on
+    images: torch.Tensor | MappedImages  # (N, H, W) uint8, to train on
     labels: torch.Tensor  # (N,) int64
     val_images: torch.Tensor  # held out, to choose the epoch
     val_labels: torch.Tensor
@@ -279,10 +280,14 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
-    mean, std = mean_std(digits.train_images[training])  # the held-out ones are not to be known
-    images = digits.train_images[training].to(device)
-    labels = digits.train_labels[training].to(device)
     knows_other = recipe.composed > 0 and digits.is_mnist()  # other data may not even be digits
+    if digits.mapped and not knows_other:  # too large for memory
+        images = MappedImages(digits.train_images, training)
+    else:
+        images = digits.train_images[training]
+    mean, std = mean_std(images)  # the held-out ones are not to be known
+    images = images.to(device)
+    labels = digits.train_labels[training].to(device)
     if knows_other:
         images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)

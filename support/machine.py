@@ -62,7 +62,7 @@ def cpu_info() -> str:
 
 def memory_left() -> float:
     """Bytes of memory that a program may still get, as far as the system says: what is free, a
-    container's limit, a limit by `ulimit -v`. Infinite where it says nothing."""
+    container's limit, a limit by `ulimit -v` or `ulimit -d`. Infinite where it says nothing."""
     found = [math.inf]
     for line in said_by_linux("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -71,9 +71,10 @@ def memory_left() -> float:
     if limit.isdecimal():
         found.append(int(limit))
     if resource:
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            found.append(limit)
+        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            limit, _ = resource.getrlimit(kind)
+            if limit != resource.RLIM_INFINITY:
+                found.append(limit)
     return min(found)
 
 
