@@ -144,6 +144,26 @@ class TestIdx(TestCase):
         self.fails(lambda: idx_data.read_idx(path), "found more")
         self.assertLess(tracemalloc.get_traced_memory()[1], 10**7)
 
+    def test_more_than_memory_holds_is_refused_by_the_header(self):
+        """Files of gigabytes that take no place on the disk; what comes after a header is not
+        looked at."""
+        header = bytes.fromhex("00000803 00080000 00001000 00001000")  # 8 TiB
+        for data, size in ((header, (1 << 43) + 16), (gzip.compress(header + bytes(99)), 1 << 34)):
+            path = self.file(data)
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+                self.fails(lambda: idx_data.read_idx(path), path, "8,796,093,022,208 bytes",
+                           "of free memory")
+
+    def test_a_gzip_file_takes_no_more_than_its_elements(self):
+        raw = bytes.fromhex("00000801 00989680") + bytes(10**7)
+        path = self.file(gzip.compress(raw))
+        del raw
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        idx_data.read_idx(path)
+        self.assertLess(tracemalloc.get_traced_memory()[1], 1.2e7)
+
     def test_any_bytes(self):
         def read(data):
             idx_data.read_idx(self.file(data))
@@ -693,11 +713,11 @@ class TestTrain(ToyTestCase):
 
     def test_fewer_images_than_in_a_batch(self):
         """All of them are a batch; but a number that was given is an error: test_wrong_settings."""
-        data = write_toy(self.folder / "few", 40, 20)
-        out, _ = call(train, "--data", data, "--epochs", 4, "--lr", 0.03, "--val-fraction", 0.5,
-                      cwd=self.folder)
+        data = write_toy(self.folder / "few", 40, 20, classes=2)
+        out, _ = call(train, "--data", data, "--recipe", "lenet", "--epochs", 15, "--lr", 0.01,
+                      "--val-fraction", 0.5, cwd=self.folder)
         self.assertIn("batches of 20 images: there are no more to train on", out)
-        self.assertEqual(len(model.load(self.folder / "model.pt").history), 4)
+        self.assertEqual(len(model.load(self.folder / "model.pt").history), 15)
 
     def test_patience_stops(self):
         out, _ = self.here("--recipe", "lenet", "--epochs", 30, "--lr", 1e-12, "--patience", 2,
@@ -966,6 +986,31 @@ class TestEvaluate(TestCase):
                    kind=UsageError)
         self.fails(lambda: evaluate.pick_split(self.digits, "val", {}), "does not say",
                    kind=UsageError)
+
+    def test_logits_without_bounds_are_refused(self):
+        """Each weight is one that a checkpoint may hold; it is their product that is not."""
+        net = self.nets[0]
+        with torch.no_grad():
+            for weights in net.parameters():
+                weights.fill_(1e8)
+        model.save(net, self.folder / "large.pt")
+        for more in ((), ("--json",)):
+            self.fails(lambda: self.evaluate("large.pt", *more), "large.pt: expected finite logits",
+                       "small")
+        self.assertFalse((self.folder / "report").exists())
+
+    def test_a_folder_that_is_no_report_s(self):
+        """Nothing in it is replaced, and nothing is measured before that is said."""
+        for name, more in (("index.html", ()), ("curves.svg", ("--pictures", "curves"))):
+            path = self.file(b"<p>my own", f"site/{name}")
+            self.fails(lambda: self.evaluate("none.pt", "--report", "site", *more), "--report site",
+                       name, "not that of a report", kind=UsageError)
+            self.assertEqual(path.read_bytes(), b"<p>my own")
+            path.unlink()
+        self.file(b"<p>my own", "site/other.html")
+        for _ in range(2):  # a report's own files are replaced
+            self.evaluate("0.pt", "--report", "site")
+        self.assertEqual((self.folder / "site/other.html").read_bytes(), b"<p>my own")
 
     def test_wrong_settings(self):
         for arguments, words in ((("--pictures", "filter"), "did you mean filters"),
@@ -1385,6 +1430,19 @@ class TestInfer(TestCase):
         strip = png.read_png(out.read_bytes())[..., 0]
         np.testing.assert_array_equal(strip, seen.steps(rgba[..., :3], candidates, chosen))
 
+    def test_no_output_replaces_an_input(self):
+        """By the same name, by another one, as a picture in a folder, or the model itself."""
+        name = self.folder / "seven.png"
+        before = name.read_bytes()
+        os.link(name, self.folder / "same.png")
+        for flag, out, given in (("--save-seen", name, name),
+                                 ("--save-steps", self.folder / "same.png", name),
+                                 ("--save-seen", name, self.folder),
+                                 ("--save-steps", self.folder / "net.pt", name)):
+            self.fails(lambda: self.infer(given, flag, out), flag, out, "one of the files to read",
+                       kind=UsageError)
+        self.assertEqual(name.read_bytes(), before)
+
     def test_batches_come_by_count_by_pixels_and_by_time(self):
         answer = Answer("x")
         large = Answer("x", rgb=np.empty((3000, 3000, 3), np.uint8))
@@ -1494,11 +1552,11 @@ class TestReadme(TestCase):
             shutil.copy(path, self.folder)
         shutil.copytree(HERE / "support", self.folder / "support")
         shutil.copytree(HERE / "docs", self.folder / "docs")
-        write_toy(self.folder / "data", 300, 100)
+        write_toy(self.folder / "data", 600, 100)
         images = idx_data.read_idx(self.folder / "data/t10k-images-idx3-ubyte")
         images[[0, 7, 42]] = place(draw(written_digit(7)))  # those that infer.py reads
         idx_data.write_idx(self.folder / "data/t10k-images-idx3-ubyte", images)
-        write_toy(self.folder / "fashion", 300, 100)
+        write_toy(self.folder / "fashion", 600, 100)
         for part in ("train", "test"):
             for label in (0, 1):
                 png.write_png(self.folder / f"folders/{part}/{label}/a.png",

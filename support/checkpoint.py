@@ -46,8 +46,8 @@ def unpack(data: bytes) -> dict:
     try:
         content = torch.load(verified(data), map_location="cpu", weights_only=True)
     except zipfile.BadZipFile as error:
-        raise FormatError("expected a checkpoint, found one whose bytes were changed on the way "
-                          f"({printable(error)}); get it again") from None
+        raise FormatError(f"expected a checkpoint, found a broken one ({printable(error)}); "
+                          "get it again") from None
     except Exception as error:  # on broken bytes torch raises a dozen kinds, few of them documented
         raise FormatError("expected a checkpoint, found a file that torch cannot load with "
                           f"weights_only=True ({type(error).__name__}): it is broken, or holds "

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 import torch
 
@@ -69,13 +70,14 @@ def fail(message: str) -> int:
 def say(text: str = "", file=None, end: str = "\n") -> None:
     """print, but a reader that has gone away (`| head`, a closed terminal) ends the output, not the
     work."""
-    file = file or sys.stdout
+    stream = sys.stdout if file is None else file
     try:
-        print(text, file=file, end=end, flush=True)
+        print(text, file=stream, end=end, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        with suppress(OSError):  # a stream of a program's own has no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if error.errno not in (errno.EPIPE, errno.EIO):
-            error.filename = file.name
+            error.filename = getattr(stream, "name", None)
             raise
 
 

@@ -102,7 +102,7 @@ def read_into(file, array) -> int:
     view = memoryview(array)
     filled = 0
     while filled < len(view):
-        count = file.readinto(view[filled : filled + (1 << 20)])
+        count = file.readinto(view[filled : filled + (1 << 18)])
         if not count:
             break
         filled += count

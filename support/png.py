@@ -27,7 +27,7 @@ ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 # What a photograph needs, and what memory holds: 100 megapixels are 400 MB of RGBA.
 MAX_PIXELS, MAX_SIDE = 100_000_000, 65_535
-FEW_PIXELS = 1 << 16  # that become RGBA at once
+FEW_PIXELS = 1 << 14  # that become RGBA at once
 PIECE = 1 << 16  # bytes that are unpacked at once
 
 

@@ -78,7 +78,8 @@ class TestCheckpoint(TestCase):
     def test_what_is_no_checkpoint(self):
         path = self.folder / "a.pt"
         net = model.build("lenet")
-        for data, word in ((b"", "empty"), (b"<html>", "HTML"), (b"PK\x03\x04junk", "changed on the way"),
+        for data, word in ((b"", "empty"), (b"<html>", "HTML"),
+                           (b"PK\x03\x04junk", "a broken one"),
                            (b"\x80\x02junk", "before 1.6"), (b"\x89PNG", "PNG"),
                            (b"hello", "68 65 6c 6c")):
             path.write_bytes(data)
@@ -164,7 +165,7 @@ class TestFlippedBits(TestCase):
             data = bytearray(good)
             data[place] ^= 64
             path = self.file(data)
-            self.fails(lambda: model.load(path), path, "changed on the way", "CRC")
+            self.fails(lambda: model.load(path), path, "a broken one", "CRC")
 
 
 class TestFuzzedCheckpoint(TestCase):
@@ -175,7 +176,7 @@ class TestFuzzedCheckpoint(TestCase):
         fuzz(self, lambda data: model.load(self.file(data), name="lenet"), *samples, growth=1000)
 
     def test_any_pickle(self):
-        """What lies behind the checksums: the tensors' names, shapes and types, and plain values."""
+        """What lies behind the checksums: names, shapes and types of tensors, plain values."""
         model.save(model.build("lenet"), self.folder / "a.pt")
         with zipfile.ZipFile(self.folder / "a.pt") as archive:
             entries = {name: archive.read(name) for name in archive.namelist()}

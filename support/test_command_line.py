@@ -1,10 +1,14 @@
 """The command line in real processes: streams that are closed, go away, or cannot print a sign."""
+import contextlib
+import errno
+import io
 import os
 import subprocess
 import sys
 import unittest
 
 import model
+from support import command_line
 from support.test_tools import HERE, TestCase, run, write_toy
 
 # Imports each module in the order given; says which of them changed what in the process.
@@ -68,14 +72,41 @@ class TestImports(TestCase):
         self.assertEqual(done.stdout, "set()\n", done.stderr)
 
 
+class TestSay(unittest.TestCase):
+    def test_a_program_may_catch_it(self):
+        """Whatever it puts in the place of standard output, even if that is empty, thus false."""
+        class Lines(list):
+            def write(self, text):
+                self.append(text)
+
+            def flush(self):
+                pass
+
+        lines, others = Lines(), Lines()
+        with contextlib.redirect_stdout(lines):
+            model.main(["tiny2k"])
+            command_line.say("to others", others)
+        self.assertIn("1,862", lines[0])
+        self.assertEqual((lines[1:], others), (["\n"], ["to others", "\n"]))
+
+    def test_a_stream_of_a_program_s_own_that_is_full(self):
+        class Full(io.StringIO):
+            def write(self, text):
+                raise OSError(errno.ENOSPC, "full")
+
+        with self.assertRaises(OSError) as caught:
+            command_line.say("x", Full())
+        self.assertEqual(caught.exception.errno, errno.ENOSPC)
+
+
 class TestStreams(TestCase):
     def setUp(self):
         super().setUp()
         self.data = write_toy(self.folder / "data", 200, 50)
 
     def test_reader_that_goes_away(self):
-        for command in ("train.py --data data --recipe lenet --epochs 3 --out new.pt",
-                        "idx_data.py --data data"):
+        for command in ("train.py --data data --recipe lenet --batch-size 8 --lr 0.005 --epochs 3 "
+                        "--out new.pt", "idx_data.py --data data"):
             script, *arguments = command.split()
             process = subprocess.Popen([sys.executable, str(HERE / script), *arguments],
                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -97,8 +128,8 @@ class TestStreams(TestCase):
         for env in ({"PYTHONIOENCODING": "cp1252", "NO_COLOR": "1"},
                     {"PYTHONIOENCODING": "ascii", "TERM": "dumb", "PYTHONOPTIMIZE": "1"},
                     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
-            done = run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1,
-                       cwd=self.folder, check=0, env=env)
+            done = run("train.py", "--data", self.data, "--recipe", "lenet", "--batch-size", 8,
+                       "--lr", 0.005, "--epochs", 1, cwd=self.folder, check=0, env=env)
             self.assertIn("test accuracy", done.stdout)
             self.assertNotIn("\x1b", done.stdout + done.stderr)
             self.assertNotIn("\r", done.stderr)  # no progress bar where there is no terminal

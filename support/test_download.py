@@ -99,6 +99,16 @@ class TestDownload(TestCase):
             self.assertTrue(digits.is_mnist())
         self.has_all()
 
+    def test_a_folder_of_raw_files_as_mirror(self):
+        """As they are or packed, in any of the layouts that a data set may have."""
+        for number, (name, data) in enumerate(self.files.items()):
+            if number % 2:
+                self.file(gzip.compress(data), f"mirror/MNIST/raw/{name}.gz")
+            else:
+                self.file(data, f"mirror/MNIST/raw/{name}")
+        self.download(str(self.folder / "mirror"))
+        self.has_all()
+
     def failing(self, mirror: str, *words: str):
         message = self.fails(lambda: self.download(mirror), mirror, "package index", "--mirror",
                              *self.files, *words, kind=FileNotFoundError)

@@ -81,8 +81,8 @@ class TestDisks(TestCase):
         self.data = write_toy(self.folder / "a folder, ü", 200, 50)
 
     def train(self, *arguments, **more):
-        return run("train.py", "--data", self.data, "--recipe", "lenet", "--epochs", 1, *arguments,
-                   cwd=self.folder, **more)
+        return run("train.py", "--data", self.data, "--recipe", "lenet", "--batch-size", 8,
+                   "--lr", 0.005, "--epochs", 1, *arguments, cwd=self.folder, **more)
 
     @unittest.skipIf(os.name == "nt", "needs file-size limits")
     def test_full_disk(self):
@@ -94,6 +94,19 @@ class TestDisks(TestCase):
         done = self.train("--seed", 1, preexec_fn=limit_file_size(50_000))
         self.error_line(done, "model.pt")
         self.assertEqual((self.folder / "model.pt").read_bytes(), before)
+
+    @unittest.skipIf(os.name == "nt", "Windows has other permissions")
+    def test_a_file_that_may_not_be_read(self):
+        """Another place to write to would not help."""
+        path = self.file(b"", "secret.pt")
+        path.chmod(0)
+        self.folder.chmod(0o755)
+        code = ("import os, evaluate; from support.command_line import run_script\n"
+                "if os.geteuid() == 0: os.seteuid(65534)  # root may read everything\n"
+                "run_script(evaluate.main)")
+        done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=HERE, text=True,
+                              capture_output=True)
+        self.error_line(done, f"{path}: Permission denied; check its permissions, or name another")
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
     def test_full_output(self):

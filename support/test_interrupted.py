@@ -96,25 +96,28 @@ class TestInterrupted(ToyTestCase):
                 self.assertTrue(torch.equal(tensor, expected[key]), f"{name}: {key}")
 
     def test_killed_at_any_instant(self):
-        """Just before a file is opened or renamed, in several runs, each later than the last."""
-        arguments = ("--recipe", "dropout", "--epochs", 8)
+        """Just before a file is opened, renamed or removed, in several runs, each later than the
+        last: there is always a model, the older one or the new one, and it goes on."""
+        arguments = ("--recipe", "dropout", "--epochs", 4)
         self.start(*arguments, "--out", "straight.pt").communicate()
-        for count in (2, 7, 9):
+        out = self.file(b"an older model", "killed.pt")
+        # Before the second state is written; before the older model is kept; before the new one is
+        # in its place; before the state is removed.
+        for count, is_new in ((5, False), (13, False), (9, False), (10, True)):
             process = self.start(*arguments, "--out", "killed.pt", "--resume",
-                                 at=(count, int(signal.SIGKILL), "killed.pt", "open os.rename"))
+                                 at=(count, int(signal.SIGKILL), "killed", "open os.rename "
+                                     "os.remove"))
             process.communicate()
             self.assertEqual(process.returncode, -signal.SIGKILL, count)
-            for path in self.folder.glob("killed.pt*"):
-                checkpoint.read_torch(path)
-        self.assertTrue((self.folder / "killed.pt.resume").exists())
-        output, error = self.start(*arguments, "--out", "killed.pt", "--resume").communicate()
-        self.assertIn("best epoch", output, error)
+            checkpoint.read_torch(f"{out}.resume")
+            self.assertEqual(out.read_bytes() != b"an older model", is_new)
+        self.assertEqual((self.folder / "killed.previous.pt").read_bytes(), b"an older model")
         self.assert_same("straight.pt", "killed.pt")
-        self.assertEqual(len(model.load(self.folder / "killed.pt").history), 8)
         again = run("train.py", "--device", "cpu", "--data", self.data, *arguments, "--out",
                     "killed.pt", "--resume", "--json", cwd=self.folder, check=0)
         self.assertIn("reached its end", again.stderr)
-        self.assertEqual(json.loads(again.stdout)["epochs"], 8)
+        self.assertEqual(json.loads(again.stdout)["epochs"], 4)
+        self.assertFalse(Path(f"{out}.resume").exists())
 
     def test_signals(self):
         """Until then, what is in `out` stays, and no other run may write it. Then the best model so

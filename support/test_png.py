@@ -199,6 +199,44 @@ class TestBrokenPng(TestCase):
         self.assertLess(tracemalloc.get_traced_memory()[1], 10**7)
 
 
+def any_png(side: int, depth: int, colour: int, interlaced: bool, rng) -> bytes:
+    """A PNG file of random bytes, in scanlines of all filters."""
+    one = ADAM7 if interlaced else ["1"]
+    lines = b""
+    for number in sorted(set("".join(one))):
+        of_pass = [[x for x in range(side) if one[y % len(one)][x % len(one[0])] == number]
+                   for y in range(len(one))]
+        for y in range(side):
+            columns = len(of_pass[y % len(one)])
+            if columns:
+                length = (columns * CHANNELS[colour] * depth + 7) // 8
+                lines += bytes([int(rng.integers(5))]) + rng.bytes(length)
+    extra = b""
+    if colour == PALETTE:
+        extra = chunk(b"PLTE", bytes(3 * 2**depth))
+    elif colour in (GREY, RGB):
+        extra = chunk(b"tRNS", bytes(2 * CHANNELS[colour]))
+    return file(header(side, side, depth, colour, 0, 0, interlaced), extra,
+                chunk(b"IDAT", zlib.compress(lines, 1)), chunk(b"IEND"))
+
+
+class TestMemory(TestCase):
+    def test_eight_bytes_a_pixel_over_the_result(self):
+        """And no more, whatever the colours, the depth, the filters and the interlacing."""
+        rng = np.random.default_rng(4)
+        side = 400
+        self.addCleanup(tracemalloc.stop)
+        for (colour, depth), interlaced in [*zip(KINDS, itertools.repeat(False)),
+                                            ((PALETTE, 4), True), ((RGBA, 16), True)]:
+            data = any_png(side, depth, colour, interlaced, rng)
+            tracemalloc.start()
+            rgba = png.read_png(data)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            # The pixels that become RGBA together take half a megabyte at the most.
+            self.assertLess(peak, rgba.nbytes + 8 * side**2 + 2**19, (colour, depth, interlaced))
+
+
 class TestFuzzedPng(TestCase):
     def test_any_bytes(self):
         rng = np.random.default_rng(5)

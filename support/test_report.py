@@ -331,8 +331,8 @@ class TestPage(TestCase):
 
     def test_bare_weights_and_an_old_picture(self):
         torch.save(self.net.state_dict(), self.folder / "bare.pt")
-        self.report.mkdir()
-        (self.report / "curves.svg").write_text("of another model")
+        self.write(self.net)
+        self.assertTrue((self.report / "curves.svg").exists())
         _, err = self.evaluate(self.folder / "bare.pt", "--model", "small")
         self.assertFalse((self.report / "curves.svg").exists())
         self.assertIn("no history", err)
