@@ -14,13 +14,15 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, split, standardise
+from support.captured import Captured, can_be_captured, set_learning_rate
 from support.checkpoint import describe_run, sample_images
 from support.command_line import (TABLE_HEAD, Parser, Progress, add_data_arguments, choose,
                                   epoch_row, run_script, say)
@@ -186,6 +188,7 @@ class Run:
     stopping: EarlyStopping
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
+    learn: Callable | None = None  # train_step of this run; on CUDA it is recorded, and replayed
 
 
 def train_epoch(run: Run) -> tuple[float, float]:
@@ -203,9 +206,8 @@ def train_epoch(run: Run) -> tuple[float, float]:
     with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
           own_random_numbers(run.generator)):
         for step, batch in enumerate(order.split(recipe.batch_size)):  # the last one may be short
-            for group in run.optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, epoch * steps + step, steps)
-            losses[step], accuracies[step] = train_step(run, batch)
+            set_learning_rate(run.optimiser, learning_rate(recipe, epoch * steps + step, steps))
+            losses[step], accuracies[step] = run.learn(batch)  # this is `train_step`, below
             if bar.due():
                 check_finite(losses, run)  # here it waits for the device
                 bar.show((step + 1) * recipe.batch_size, f"  loss {losses[step].item():.3f}")
@@ -262,19 +264,20 @@ def validate(run: Run) -> tuple[float, float]:
 # --- One run --------------------------------------------------------------------------------------
 
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto") -> model.Network:
+          precision: str = "auto", graph: bool = True) -> model.Network:
     """Train a network and return it as it was in its best epoch, by the validation images; the rows
     of its epochs are its .history. It writes nothing, prints nothing but a progress bar on a
     terminal, and never looks at the test images. Raises UsageError for settings that can't work."""
-    run = start(recipe, digits, seed, device, precision)
+    run = start(recipe, digits, seed, device, precision, graph)
     for _ in epochs(run):
         pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
     return finish(run)
 
 
 def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto") -> Run:
-    """Split the data, move it to the device, and build a network with fresh weights."""
+          precision: str = "auto", graph: bool = True) -> Run:
+    """Split the data, move it to the device, and build a network with fresh weights. With `graph`,
+    a training step on CUDA is recorded as a graph (support/captured.py)."""
     device = pick_device(device)
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
@@ -295,9 +298,13 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     net.mean, net.std = mean, std
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
-    return Run(recipe, images, labels, digits.train_images[validation].to(device),
-               digits.train_labels[validation].to(device), net, averaging(net), optimiser,
-               generator, precision, EarlyStopping(recipe.patience))
+    run = Run(recipe, images, labels, digits.train_images[validation].to(device),
+              digits.train_labels[validation].to(device), net, averaging(net), optimiser,
+              generator, precision, EarlyStopping(recipe.patience))
+    run.learn = partial(train_step, run)
+    if graph and can_be_captured(run.images):
+        run.learn = Captured(run.learn, optimiser, generator)
+    return run
 
 
 def epochs(run: Run) -> Iterator[dict]:
@@ -316,7 +323,7 @@ def epochs(run: Run) -> Iterator[dict]:
         better = run.stopping.better(score)
         if better:
             run.best = {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
-        history.append({"epoch": len(history) + 1, "lr": run.optimiser.param_groups[0]["lr"],
+        history.append({"epoch": len(history) + 1, "lr": float(run.optimiser.param_groups[0]["lr"]),
                         "train_loss": loss, "train_accuracy": accuracy, "val_loss": val_loss,
                         "val_accuracy": val_accuracy, "best": better})
         yield history[-1]
@@ -414,6 +421,8 @@ def make_parser() -> Parser:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--no-graph", action="store_true",
+                        help="on CUDA, do not record a training step to replay it")
     parser.add_argument("--out", default="model.pt", metavar="FILE",
                         help="checkpoint to write; with --seeds, the seed is added to its name")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
@@ -478,7 +487,8 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespa
         if options.resume:
             result = finished(out, wanted)
         if result is None:
-            run = start(recipe, digits, seed, options.device, options.precision)
+            run = start(recipe, digits, seed, options.device, options.precision,
+                        not options.no_graph)
             run.net.run = wanted
             images = len(run.labels)
             if recipe.batch_size > images:

@@ -250,7 +250,8 @@ def restore(run, state: dict) -> None:
     fill(run.net, state["best"])
     run.best = state["best"]
     fill(run.net, state["weights"])
-    run.optimiser.load_state_dict(state["optimiser"])
+    own_settings = {"param_groups": run.optimiser.state_dict()["param_groups"]}
+    run.optimiser.load_state_dict({**state["optimiser"], **own_settings})
     for weights in run.net.parameters():  # the fused optimiser trusts the shapes
         for name in ("exp_avg", "exp_avg_sq"):
             if run.optimiser.state[weights][name].shape != weights.shape:
