@@ -57,7 +57,8 @@ def read_idx(path) -> np.ndarray:
 
     Returns an array of the file's shape and element type, in native byte order, writable; but a
     raw file of bytes that is larger than a quarter of the free memory stays on the disk, mapped and
-    read-only. Raises FormatError when the bytes are not those of an IDX file, OSError when they can't be read.
+    read-only. Raises FormatError when the bytes are not those of an IDX file, OSError when they
+    can't be read.
     """
     with open_file(path) as file, in_file(path, "; get the file again"):
         size = os.fstat(file.fileno()).st_size

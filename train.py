@@ -22,7 +22,7 @@ from pathlib import Path
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, split, standardise
-from support.captured import Captured, can_be_captured, set_learning_rate
+from support.captured import recorded, set_learning_rate
 from support.checkpoint import describe_run, sample_images
 from support.command_line import (TABLE_HEAD, Parser, Progress, add_data_arguments, choose,
                                   epoch_row, run_script, say)
@@ -31,10 +31,9 @@ from support.errors import UsageError, require
 from support.files import check_writable
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
-from support.mapped import MappedImages
+from support.mapped import MappedImages, picked
 from support.processes import (average_buffers, averaged, averaging, in_turn, own_random_numbers,
-                               share, together, while_all_are_there)
-from support.processes import count as process_count
+                               share, threads_text, together, while_all_are_there)
 from support.strong_augmentation import Strong, distort, random_coarse, with_forms
 
 import torch  # after support/__init__.py, which says why
@@ -230,8 +229,8 @@ def train_step(run: Run, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     y = run.labels[index]  # (B,)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
         logits = run.parallel(x)  # (B, classes)
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=run.recipe.label_smoothing)
-    loss = weight * loss
+    smoothing = run.recipe.label_smoothing
+    loss = weight * F.cross_entropy(logits.float(), y, label_smoothing=smoothing)
     run.optimiser.zero_grad()
     loss.backward()
     run.optimiser.step()
@@ -284,10 +283,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
     knows_other = recipe.composed > 0 and digits.is_mnist()  # other data may not even be digits
-    if digits.mapped and not knows_other:  # too large for memory
-        images = MappedImages(digits.train_images, training)
-    else:
-        images = digits.train_images[training]
+    images = picked(digits.train_images, training, digits.mapped and not knows_other)
     mean, std = mean_std(images)  # the held-out ones are not to be known
     images = images.to(device)
     labels = digits.train_labels[training].to(device)
@@ -301,9 +297,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     run = Run(recipe, images, labels, digits.train_images[validation].to(device),
               digits.train_labels[validation].to(device), net, averaging(net), optimiser,
               generator, precision, EarlyStopping(recipe.patience))
-    run.learn = partial(train_step, run)
-    if graph and can_be_captured(run.images):
-        run.learn = Captured(run.learn, optimiser, generator)
+    run.learn = recorded(partial(train_step, run), run, graph)
     return run
 
 
@@ -474,10 +468,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespa
     knows_other = recipe.composed > 0 and digits.is_mnist()
     count = model.parameters(model.build(recipe.model, digits.classes, knows_other))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
-    threads = f"{torch.get_num_threads()} threads"
-    if process_count() > 1:
-        threads = f"{process_count()} processes with {threads} each"
-    say(f"device {device}, {threads}, {precision}: {why}", log)
+    say(f"device {device}, {threads_text()}, {precision}: {why}", log)
     accuracies = []
     status = 0
     for seed, out in outs.items():

@@ -18,9 +18,15 @@ import torch
 WARM_UP = 3
 
 
-def can_be_captured(images) -> bool:
-    """Whether a step can be recorded: on CUDA, with all images on the GPU, by one process (several
-    of them wait for each other in a step)."""
+def recorded(step, run, wanted: bool):
+    """A run's step(batch), recorded if that is wanted and possible: on CUDA, with all images on the
+    GPU, by one process (several wait for each other within a step)."""
+    if wanted and can_be_recorded(run.images):
+        return Captured(step, run.optimiser, run.generator)
+    return step
+
+
+def can_be_recorded(images) -> bool:
     return isinstance(images, torch.Tensor) and images.device.type == "cuda" and count() == 1
 
 

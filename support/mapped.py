@@ -26,6 +26,14 @@ def as_tensor(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array)
 
 
+def picked(images: torch.Tensor, numbers: torch.Tensor, stay: bool):
+    """Those of the images (M, H, W) that have these numbers (N,): a copy in memory or, if they are
+    to stay in their file, MappedImages."""
+    if stay:
+        return MappedImages(images, numbers)
+    return images[numbers]
+
+
 class MappedImages:
     """Some of the images of a mapped file, in an order of their own: what a training step needs of
     a tensor (N, H, W) uint8. An index into it gathers a batch, and moves that to the device."""

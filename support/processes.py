@@ -147,6 +147,14 @@ def by_the_first(function):
     return for_all
 
 
+def threads_text() -> str:
+    """How many threads compute, in words."""
+    text = f"{torch.get_num_threads()} threads"
+    if count() > 1:
+        text = f"{count()} processes with {text} each"
+    return text
+
+
 def command() -> str:
     """How a script is started with as many processes as now."""
     if count() == 1:

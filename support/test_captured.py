@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import train
-from support.captured import WARM_UP, Captured, can_be_captured
+from support.captured import WARM_UP, Captured, can_be_recorded
 from support.test_tools import TestCase, some_digits
 
 import torch
@@ -57,8 +57,8 @@ class TestCaptured(TestCase):
             self.assert_close(run, self.trained(name, None))
 
     def test_only_on_cuda(self):
-        self.assertFalse(can_be_captured(torch.zeros(1)))
-        self.assertFalse(can_be_captured(SimpleNamespace(device=torch.device("cuda"))))
+        self.assertFalse(can_be_recorded(torch.zeros(1)))
+        self.assertFalse(can_be_recorded(SimpleNamespace(device=torch.device("cuda"))))
 
     @unittest.skipUnless(torch.cuda.is_available(), "needs a GPU")
     def test_the_same_training_captured(self):
