@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import model
-from idx_data import Digits, load_digits, split, standardise
+from idx_data import Digits, load_digits, standardise
 from support import report
-from support.command_line import Parser, add_data_arguments, choose, printable, run_script, say
+from support.arrays import as_tensors
+from support.command_line import (Parser, add_data_arguments, choose, may_download, printable,
+                                  run_script, say, shortened)
 from support.compositions import examples
 from support.errors import FormatError, UsageError, in_file
 from support.machine import pick_device, set_threads
@@ -98,6 +100,11 @@ class Result:
     """How well log-probabilities (N, classes) fit labels (N,): all figures follow from these."""
     log_probabilities: torch.Tensor
     labels: torch.Tensor
+    names: list[str] | None = None  # of the classes; None: their numbers
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.names or [str(label) for label in range(self.log_probabilities.shape[1])]
 
     @property
     def predictions(self) -> torch.Tensor:
@@ -160,10 +167,12 @@ class Result:
 
 def evaluate(net: model.Network, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 1000,
              tta: bool = False) -> Result:
-    """Evaluate a network on (N, H, W) uint8 images and (N,) labels that lie on its device."""
+    """Evaluate a network on (N, 28, 28) uint8 images and (N,) labels: tensors or arrays. Raises
+    UsageError for others."""
+    images, labels = as_tensors(images, labels, model.SIZE, next(net.parameters()).device)
     if tta:
-        return Result(predict_shifted(net, images, batch_size), labels)
-    return Result(predict(net, images, batch_size), labels)
+        return Result(predict_shifted(net, images, batch_size), labels, net.labels)
+    return Result(predict(net, images, batch_size), labels, net.labels)
 
 
 COMPOSED = 200  # pictures; their candidates are some 1,200 *others*
@@ -231,43 +240,46 @@ def figure_table(names: list[str], nets: list[model.Network],
     return rows
 
 
-def score_table(confusion: torch.Tensor) -> list[list[str]]:
+def score_table(result: Result) -> list[list[str]]:
     """How well each class is recognised."""
     rows = [["class", "images", "precision", "recall", "F1"]]
-    counts = confusion.sum(1).tolist()
-    for k, scores in enumerate(class_scores(confusion).tolist()):
-        rows.append([str(k), f"{counts[k]:,}", *(f"{score:.2%}" for score in scores)])
+    counts = result.confusion.sum(1).tolist()
+    scores = class_scores(result.confusion).tolist()
+    for name, count, of_class in zip(result.class_names, counts, scores):
+        rows.append([shortened(name), f"{count:,}", *(f"{score:.2%}" for score in of_class)])
     return rows
 
 
 def mistake_table(result: Result, disputed: set[int]) -> list[list[str]]:
     """The ten worst mistakes; a star marks a label that reviewers judge wrong (`disputed`)."""
     rows = [["image", "predicted", "true", "probability"]]
+    names = [shortened(name) for name in result.class_names]
     for answer in result.answers(result.mistakes[:10]):
         star = "*" if answer.number in disputed else ""
-        rows.append([f"{answer.number}{star}", str(answer.predicted), str(answer.true),
+        rows.append([f"{answer.number}{star}", names[answer.predicted], names[answer.true],
                      f"{answer.probability:.1%}"])
     return rows
 
 
-def confusion_text(confusion: torch.Tensor) -> str:
+def confusion_text(result: Result) -> str:
     """The matrix, where a line of 80 characters holds its rows; else its most frequent mistakes."""
-    classes = len(confusion)
+    confusion = result.confusion
+    names = [shortened(name) for name in result.class_names]
     width = len(str(int(confusion.max())))
-    if 4 + classes * (width + 2) > 80:
-        rows = [[f"  {true} read as {predicted}", f"{often:,}"]
-                for true, predicted, often in frequent_mistakes(confusion, 15)]
-        return "most frequent mistakes\n" + (aligned(rows) if rows else "  none")
-    rows = [["", *(str(k).rjust(width) for k in range(classes))]]
-    for true, counts in enumerate(confusion.tolist()):
-        rows.append([str(true), *(str(count or ".") for count in counts)])
-    return "rows: true, columns: predicted\n" + aligned(rows)
+    rows = [["", *(name.rjust(width) for name in names)]]
+    for name, counts in zip(names, confusion.tolist()):
+        rows.append([name, *(str(count or ".") for count in counts)])
+    matrix = aligned(rows)
+    if matrix.index("\n") <= 80:
+        return "rows: true, columns: predicted\n" + matrix
+    rows = [[f"  {names[true]} read as {names[predicted]}", f"{often:,}"]
+            for true, predicted, often in frequent_mistakes(confusion, 15)]
+    return "most frequent mistakes\n" + (aligned(rows) if rows else "  none")
 
 
 def text_report(figures: list[list[str]], result: Result, disputed: set[int]) -> str:
     """All that the terminal shows."""
-    parts = [aligned(figures), confusion_text(result.confusion),
-             aligned(score_table(result.confusion))]
+    parts = [aligned(figures), confusion_text(result), aligned(score_table(result))]
     if result.errors:
         parts.append("worst mistakes\n" + aligned(mistake_table(result, disputed)))
     if disputed & set(result.mistakes[:10]):
@@ -284,14 +296,15 @@ def draw(net: model.Network, result: Result, images: torch.Tensor,
     stages = report.stages(net, standardise(images[:1], net.mean, net.std))
     own = Result(predict(net, images[:1]), result.labels[:1])  # of this net, not of an ensemble
     first_answer = own.answers([0])[0]
-    wrong = result.mistakes
+    wrong, names = result.mistakes, result.class_names
     return {
         "curves": report.curves(net.name, net.history, net.run),
-        "confusion": report.confusion_matrix(result.confusion),
+        "confusion": report.confusion_matrix(result.confusion, names),
         "filters": report.filters(net),
-        "samples": report.samples(net.run.get("samples")),
-        "mistakes": report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed),
-        "activations": report.activations(images[0], stages, first_answer)}
+        "samples": report.samples(net.run.get("samples"), net.class_names),
+        "mistakes": report.mistakes(images, result.answers(wrong[:64]), len(wrong), disputed,
+                                    names),
+        "activations": report.activations(images[0], stages, first_answer, names)}
 
 
 def report_page(nets: list[model.Network], result: Result, figures: list[list[str]],
@@ -304,7 +317,7 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
     lead = (f"{result.errors:,} of {len(result.labels):,} images are misread. After ±: 95% "
             "interval. ECE: expected calibration error.")
     upright = [list(column) for column in zip(*figures)]  # one column for each model: narrower
-    tables = {"Figures": upright, "Each class": score_table(result.confusion)}
+    tables = {"Figures": upright, "Each class": score_table(result)}
     return report.page(title, lead, pictures, tables, model.summary(nets[0]), nets[0].run)
 
 
@@ -320,13 +333,15 @@ def learned_from(run: dict) -> tuple[float | None, int | None]:
 def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """The images and labels of a split; "val" and "train" are those of the model's own run."""
     if name == "test":
+        if not len(digits.test_labels):
+            raise UsageError("--split test: the data set has no test images; give --split val")
         return digits.test_images, digits.test_labels
     fraction, seed = learned_from(run)
     if fraction is None or seed is None:
         raise UsageError(f"--split {name}: the checkpoint does not say what images it learned from")
     if run.get("data", digits.hashes()) != digits.hashes():
         raise UsageError(f"--split {name}: the model learned from other data; see --data")
-    training, validation = split(len(digits.train_labels), fraction, seed)
+    training, validation = digits.split(fraction, seed)
     index = training if name == "train" else validation
     return digits.train_images[index], digits.train_labels[index]
 
@@ -341,6 +356,14 @@ def check_fit(digits: Digits, folder: str, classes: int = 1000) -> None:
     if digits.classes > classes:
         raise UsageError(f"the model knows {classes} classes, {folder} has {digits.classes}; "
                          "train a model on it")
+
+
+def of_other_data(net: model.Network, digits: Digits) -> bool:
+    """Whether a network says that it learned from other training images than these, or knows their
+    classes by other names. A data set may be measured on test images of its own."""
+    made, here = net.run.get("data", {}), digits.hashes()
+    differ = any(name in made and made[name] != here[name] for name in here if "train" in name)
+    return differ or net.class_names[: digits.classes] != digits.class_names
 
 
 def check_together(names: list[str], nets: list[model.Network], split_name: str) -> None:
@@ -399,7 +422,8 @@ def as_json(names: list[str], nets: list[model.Network], results: list[Result],
               for row in class_scores(result.confusion).tolist()]
     found = {"checkpoints": names, "parameters": sum(sizes), "split": options.split,
              "images": len(result.labels), **figures(result),
-             "confusion": result.confusion.tolist(), "classes": scores,
+             "confusion": result.confusion.tolist(), "labels": result.class_names,
+             "classes": scores,
              "mistakes": result.mistakes, "tta": options.tta, "members": members,
              "report": options.report}
     if others:
@@ -420,8 +444,12 @@ def main(arguments: list[str]) -> int:
         say(f"checkpoint {names[0]}", sys.stderr)
     nets = [model.load(name, device, options.model) for name in names]
     check_together(names, nets, options.split)
-    digits = load_digits(options.data, mirror=options.mirror)
+    digits = load_digits(options.data, may_download(options), options.mirror)
     check_fit(digits, options.data, nets[0].classes)
+    for name, net in zip(names, nets):
+        if of_other_data(net, digits):
+            say(f"{name} was trained on other data than {options.data} holds: what it calls a "
+                "class may be another one there", sys.stderr)
     images, labels = pick_split(digits, options.split, nets[0].run)
     images, labels = images.to(device), labels.to(device)
 
@@ -431,7 +459,7 @@ def main(arguments: list[str]) -> int:
             results.append(evaluate(net, images, labels, tta=options.tta))
     if len(nets) > 1:
         together = mean_probabilities([result.log_probabilities for result in results])
-        results.append(Result(together, labels))
+        results.append(Result(together, results[0].labels, nets[0].labels))
 
     others = None
     if nets[0].other and nets[0].run.get("data") == digits.hashes():  # these are its own

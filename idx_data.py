@@ -10,19 +10,22 @@ import gzip
 import math
 import os
 import struct
+import sys
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.command_line import Parser, add_data_arguments, run_script, say
+from support.command_line import (DATA, Parser, add_data_arguments, is_default_data, may_download,
+                                  run_script, say, shortened)
 from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
 from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_into, sha256,
                            write_whole)
+from support.folders import (has_folders, is_dark_on_light, may_take_mnist, read_folders,
+                             read_names, what_is_there, write_names)
 from support.machine import memory_left
 from support.mapped import as_tensor, is_mapped, map_file
-from support.pictures import class_folders, has_folders, read_folders
 
 import numpy as np
 import torch
@@ -159,19 +162,40 @@ class Digits:
     """A data set: images (N, H, W) uint8, labels (N,) int64 from 0 to classes - 1."""
     train_images: torch.Tensor
     train_labels: torch.Tensor
-    test_images: torch.Tensor
+    test_images: torch.Tensor  # there may be none
     test_labels: torch.Tensor
+    labels: list[str] | None = None  # the names of the classes; None: their numbers
+    inverted: bool = False  # whether they were dark on light, and all are turned round
+    val_count: int = 0  # of the training images the last, which are for validation; 0: see `split`
+    content: str = "auto"  # digits, plain, or auto: what support/content.py finds
     mapped: bool = False  # whether the training images stay in their file: too large for memory
 
     @property
     def classes(self) -> int:
-        return int(max(self.train_labels.max(), self.test_labels.max())) + 1
+        if self.labels:
+            return len(self.labels)
+        return int(torch.cat([self.train_labels, self.test_labels]).max()) + 1
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.labels or [str(label) for label in range(self.classes)]
+
+    def split(self, fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The indices of the training images to train on, and to validate on: those that the data
+        set itself holds out or, by `split`, a fraction."""
+        if self.val_count:
+            return torch.arange(len(self.train_labels)).split(
+                [len(self.train_labels) - self.val_count, self.val_count])
+        return split(len(self.train_labels), fraction, seed)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What the four IDX files of this data set hold."""
         label_type = np.uint8 if self.classes <= 256 else np.int32
-        arrays = [self.train_images.numpy(), self.train_labels.numpy().astype(label_type),
-                  self.test_images.numpy(), self.test_labels.numpy().astype(label_type)]
+        train_images, test_images = self.train_images.numpy(), self.test_images.numpy()
+        if self.inverted:  # as they were
+            train_images, test_images = 255 - train_images, 255 - test_images
+        arrays = [train_images, self.train_labels.numpy().astype(label_type),
+                  test_images, self.test_labels.numpy().astype(label_type)]
         return dict(zip(FILES, arrays))
 
     def hashes(self) -> dict[str, str]:
@@ -183,51 +207,70 @@ class Digits:
         return self.hashes() == FILES
 
 
-def load_digits(root="data", download: bool = True, mirror: str | None = None) -> Digits:
+def load_digits(root=DATA, download: bool | None = None, mirror: str | None = None) -> Digits:
     """Load a data set from `root`: the four IDX files in any of the layouts of `find_files`, or
-    picture folders root/train/CLASS/*.png. With none there, MNIST is downloaded to it.
-    Raises FormatError for files that don't fit together, OSError where the data can't be had."""
+    picture folders root/train/CLASS/*.png (`support/folders.py`). With none there, MNIST is
+    downloaded: if `download` is None, into the default folder, or where a mirror is given; if it is
+    True, into any folder that is empty or new. Raises FormatError for files that don't fit
+    together, OSError where the data can't be had."""
+    if not str(root):
+        raise UsageError("the name of the data set's folder is empty")
     root = Path(root)
-    if root.is_file():
+    if root.exists() and not root.is_dir():
         raise FileNotFoundError(f"{root}: expected the folder of a data set, found a file")
     found = find_files(root, FILES)
+    names, val_count = None, 0
     if not found and has_folders(root):
-        train_images, train_labels, test_images, test_labels = read_folders(root)
+        training, test, names, val_count = read_folders(root)
     else:
         if len(found) < len(FILES):
             found.update(_download_missing(root, found, download, mirror))
-        train_images, train_labels = _read_pair(found, "train")
-        test_images, test_labels = _read_pair(found, "t10k")
-    if train_images.shape[1:] != test_images.shape[1:]:
+        training = _read_pair(found, "train")
+        test = _read_pair(found, "t10k")
+    if training[0].shape[1:] != test[0].shape[1:]:
         raise FormatError(f"{root}: expected training and test images of one size, found "
-                          f"{shape_text(train_images.shape[1:])} and "
-                          f"{shape_text(test_images.shape[1:])} pixels")
-    digits = Digits(
-        as_tensor(train_images), torch.from_numpy(train_labels.astype(np.int64)),
-        as_tensor(test_images), torch.from_numpy(test_labels.astype(np.int64)),
-        mapped=is_mapped(train_images))
+                          f"{shape_text(training[0].shape[1:])} and "
+                          f"{shape_text(test[0].shape[1:])} pixels")
+    inverted = is_dark_on_light(root, training[0][: len(training[0]) - val_count])
+    if inverted:
+        for images, _ in (training, test):
+            turn_round(root, images)
+    train_images, train_labels, test_images, test_labels = map(as_tensor, training + test)
+    digits = Digits(train_images, train_labels, test_images, test_labels, names, inverted,
+                    val_count, mapped=is_mapped(training[0]))
+    if names is None:
+        digits.labels = read_names(root, digits.classes)
     if not 2 <= digits.classes <= 1000:
         raise FormatError(f"{root}: expected 2 to 1000 classes, "
                           f"found labels up to {digits.classes - 1}")
     return digits
 
 
-def _download_missing(root: Path, found: dict, allowed: bool, mirror) -> dict[str, Path]:
-    """Download the files that are not found, and return name: path. Not where somebody's own data
-    are: MNIST would be mixed with them or taken in their place. Raises FileNotFoundError."""
+def turn_round(root: Path, images: np.ndarray) -> None:
+    """Make light of dark, in place. Raises FormatError for images that are not in memory."""
+    if is_mapped(images):
+        raise FormatError(f"{root}: expected images that are light on dark, for they are too large "
+                          "for memory, found dark on light; write 255 minus each")
+    np.subtract(255, images, out=images)
+
+
+def _download_missing(root: Path, found: dict, allowed: bool | None, mirror) -> dict[str, Path]:
+    """Download the files that are not found, and return name: path. Not where it was not asked for,
+    nor where somebody's own data are: MNIST would be mixed with them or taken in their place.
+    Raises FileNotFoundError."""
     missing = {name: digest for name, digest in FILES.items() if name not in found}
+    expected = f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS, found"
     own = [path.name for name, path in found.items()
            if sha256(*idx_bytes(read_idx(path))) != FILES[name]]
-    if not found and root.is_dir():
-        own = [folder.name for folder in class_folders(root)
-               if folder.name in ("train", "test") or folder.name.isdigit()]
-    wanted = (f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS and "
-              "test/CLASS, found ")
     if own:
-        raise FileNotFoundError(f"{wanted}only {', '.join(own[:4])}, not MNIST's own; "
+        raise FileNotFoundError(f"{expected} only {', '.join(own)}, not MNIST's own; "
                                 "put the rest beside it, or give another folder")
-    if not allowed:
-        raise FileNotFoundError(f"{wanted}neither")
+    if allowed is None:
+        allowed = is_default_data(root) or mirror is not None
+    if found and not allowed:
+        raise FileNotFoundError(f"{expected} the others; --download fetches the rest of MNIST")
+    if not (allowed and (found or may_take_mnist(root))):
+        raise FileNotFoundError(f"{expected} {what_is_there(root)}")
     download(root, missing, mirror or os.environ.get("MNIST_MIRROR"))
     return {name: root / name for name in missing}
 
@@ -236,7 +279,9 @@ def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarra
     """Images (N, H, W) uint8 and labels (N,) of one part, checked against each other."""
     images_path = found[f"{part}-images-idx3-ubyte"]
     images = read_idx(images_path)
-    if images.ndim != 3 or images.dtype != np.uint8 or not images.size:
+    none = images.ndim == 3 and not len(images)
+    if images.ndim != 3 or images.dtype != np.uint8 or not math.prod(images.shape[1:]) or (
+            none and part == "train"):  # without test images there are no figures of testing
         raise FormatError(f"{images_path}: expected images, three dimensions of unsigned bytes, "
                           f"found {shape_text(images.shape)} of {images.dtype}")
     labels_path = found[f"{part}-labels-idx1-ubyte"]
@@ -247,9 +292,9 @@ def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarra
     if len(images) != len(labels):
         raise FormatError(f"{labels_path}: expected {len(images):,} labels, one for each image of "
                           f"{images_path}, found {len(labels):,}")
-    if labels.min() < 0:
+    if labels.min(initial=0) < 0:
         raise FormatError(f"{labels_path}: expected labels from 0, found {labels.min()}")
-    return images, labels
+    return images, labels.astype(np.int64)
 
 
 def split(count: int, fraction: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -290,14 +335,19 @@ def facts(digits: Digits) -> str:
     mean, std = mean_std(digits.train_images)
     train_counts = torch.bincount(digits.train_labels, minlength=digits.classes).tolist()
     test_counts = torch.bincount(digits.test_labels, minlength=digits.classes).tolist()
-    lines = [f"images    {sum(train_counts):,} for training, {sum(test_counts):,} for testing, "
-             f"{shape_text(digits.train_images.shape[1:])} pixels",
+    held_out = ""
+    if digits.val_count:
+        held_out = f" (the last {digits.val_count:,} for validation)"
+    lines = [f"images    {sum(train_counts):,} for training{held_out}, {sum(test_counts):,} for "
+             f"testing, {shape_text(digits.train_images.shape[1:])} pixels",
              f"pixels    mean {mean:.4f}, standard deviation {std:.4f} "
              "(training images, black 0, white 1)",
-             f"classes   {digits.classes}",
-             "   class  training    test"]
-    for label, (train_count, test_count) in enumerate(zip(train_counts, test_counts)):
-        lines.append(f"{label:>8}{train_count:>10,}{test_count:>8,}")
+             f"classes   {digits.classes}"]
+    names = [shortened(name) for name in digits.class_names]
+    width = max(8, *map(len, names))
+    lines.append(f"{'class':>{width}}  training    test")
+    for name, train_count, test_count in zip(names, train_counts, test_counts):
+        lines.append(f"{name:>{width}}{train_count:>10,}{test_count:>8,}")
     return "\n".join(lines)
 
 
@@ -312,10 +362,16 @@ def main(arguments: list[str]) -> int:
         parser.error("give FILEs or --convert, not both")
     if options.convert:
         source, target = options.convert
-        for name, array in load_digits(source, download=False).arrays().items():
+        digits = load_digits(source, download=False)
+        for name, array in digits.arrays().items():
             path = Path(target) / name
             write_idx(path, array)
             say(f"wrote {path}")
+        if digits.labels:
+            say(f"wrote {write_names(Path(target), digits.labels)}")
+        if digits.val_count:
+            say(f"the {digits.val_count:,} pictures for validation are now the last of the "
+                "training images: IDX files have no place for them", sys.stderr)
     elif options.files:
         for path in options.files:
             array = read_idx(path)
@@ -324,7 +380,7 @@ def main(arguments: list[str]) -> int:
                 text += f", from {array.min()} to {array.max()}"
             say(text)
     else:
-        digits = load_digits(options.data, mirror=options.mirror)
+        digits = load_digits(options.data, may_download(options), options.mirror)
         itself = ", MNIST itself, to the byte" if digits.is_mnist() else ""
         say(f"data set  {options.data}{itself}")
         say(facts(digits))

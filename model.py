@@ -42,8 +42,15 @@ class Network(nn.Sequential):
         self.classes = classes
         self.other = other  # whether there is one logit more, the last: it is none of the classes
         self.mean, self.std = 0.1307, 0.3081  # MNIST's; training and loading put theirs here
+        self.content = "digits"  # or plain: what it reads are pictures as they are, only resized
+        self.labels: list[str] | None = None  # the names of the classes; None: their numbers
+        self.inverted = False  # whether its pictures were dark on light, and were turned round
         self.history: list[dict] = []  # a row for each epoch, as `train.epochs` makes it
         self.run: dict = {}  # recipe, settings, versions, command, data: whatever made the weights
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.labels or [str(label) for label in range(self.classes)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) of standardised images (B, 1, 28, 28)."""
@@ -224,12 +231,13 @@ FORMAT = 1  # raised when a file written by this version could not be read by an
 
 def save(net: Network, path) -> None:
     """Write the network to a checkpoint, whole or not at all: weights, name, classes, mean and
-    standard deviation, history, and the run that made it. It holds tensors and plain values only.
-    """
+    standard deviation, what its pictures are, history, and the run that made it. It holds tensors
+    and plain values only."""
     weights = {name: tensor.detach().cpu().contiguous()
                for name, tensor in plain_names(net.state_dict()).items()}
     save_torch({"format": FORMAT, "model": net.name, "classes": net.classes, "other": net.other,
-                "mean": net.mean, "std": net.std, "weights": weights, "history": net.history,
+                "mean": net.mean, "std": net.std, "content": net.content, "labels": net.labels,
+                "inverted": net.inverted, "weights": weights, "history": net.history,
                 "run": net.run}, path)
 
 
@@ -248,6 +256,9 @@ def load(path, device="cpu", name: str | None = None) -> Network:
             net = build(content["model"], content["classes"], content.get("other", False))
             fill(net, plain_names(content["weights"]))
             net.mean, net.std = content["mean"], content["std"]
+            net.content = content.get("content", "digits")  # older files are of digits
+            net.labels = content.get("labels")
+            net.inverted = content.get("inverted", False)
             net.history, net.run = content["history"], content["run"]
         elif name:
             net = bare_network(content, name, build)

@@ -33,9 +33,9 @@ import idx_data
 import infer
 import model
 import train
-from support import benchmark, cutting, ink, png, seen
+from support import benchmark, cutting, ink, png, seen, test_canvas
 from support.answers import UNSURE, Answer, Reading, batches
-from support.compositions import examples
+from support.compositions import drawn, examples
 from support.errors import FormatError, UsageError
 from support.ink import Candidate, components
 from support.mnist_style import draw, place, resize
@@ -242,8 +242,6 @@ class TestDataSet(TestCase):
         out, _ = call(idx_data, "--convert", self.folder, self.folder / "out")
         self.assertIn("t10k-labels-idx1-ubyte", out)
         self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
-        png.write_png(self.folder / "test/2/big.png", np.zeros((5, 9), np.uint8))
-        self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "28 × 28", "5 × 9")
         self.file(b"\x89PNG\r\n", "test/2/big.png")
         self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
 
@@ -257,11 +255,11 @@ class TestDataSet(TestCase):
         self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()), ([0, 1], [1]))
 
     def test_own_pictures_are_not_answered_with_mnist(self):
-        for name in ("half/train/3", "flat/7"):
-            (self.folder / name).mkdir(parents=True)
-            root = self.folder / name.split("/")[0]
-            self.fails(lambda root=root: idx_data.load_digits(root), root, "train/CLASS",
-                       kind=FileNotFoundError)
+        (self.folder / "flat/7").mkdir(parents=True)
+        self.fails(lambda: idx_data.load_digits(self.folder / "flat"), "flat", "train/CLASS",
+                   kind=FileNotFoundError)
+        (self.folder / "half/train/3").mkdir(parents=True)
+        self.fails(lambda: idx_data.load_digits(self.folder / "half"), "half", "found none")
         self.fails(lambda: idx_data.load_digits(self.file(b"x")), "expected the folder",
                    kind=FileNotFoundError)
 
@@ -726,6 +724,66 @@ class TestTrain(ToyTestCase):
         self.assertLess(result["epochs"], 30)
         self.assertEqual(result["epochs"], result["best_epoch"] + 2)
 
+    def kept(self, labels, seed=0) -> Path:
+        """A folder of drawings as the page to draw on keeps them: of 0 as a triangle, and of other
+        digits as they are."""
+        rng = np.random.default_rng(seed)
+        corners = np.array([(1, 0), (0, 0.3), (1, 0.6), (1, 0)])
+        for i, label in enumerate(labels):
+            page = np.pad(written_digit(label, 80, 7), 20)
+            if label == 0:
+                points = 30 + 80 * (corners + rng.normal(0, 0.04, (4, 2)))
+                page = drawn((140, 110), points, 7)
+            png.write_png(self.folder / f"drawn{seed}/train/{label}/{i}.png", place(draw(page)))
+        return self.folder / f"drawn{seed}"
+
+    def test_from_a_checkpoint_it_learns_some_more_and_forgets_little(self):
+        base = infer.own_finder()
+        zeros = idx_data.load_digits(self.kept([0] * 30 + [1], seed=1)).train_images[:30]
+        before = evaluate.predict_all(base, zeros).argmax(1)
+        self.assertLess((before == 0).float().mean(), 0.5)
+        folder = self.kept([0] * 20 + list(range(1, 10)) * 2)
+        out, _ = self.here("--from", HERE / "pretrained.pt", "--json", "--data", folder,
+                           "--epochs", 10, "--lr", 0.0006, "--out", "mine.pt")
+        result = json.loads(out)
+        self.assertEqual((result["recipe"], result["model"], result["test_accuracy"]),
+                         ("fine-tuning", "robust", None))
+        mine = model.load(self.folder / "mine.pt")
+        after = evaluate.predict_all(mine, zeros).argmax(1)
+        self.assertGreater((after == 0).float().mean(), 0.8)
+        self.assertEqual((mine.classes, mine.other, mine.mean, mine.std),
+                         (10, True, base.mean, base.std))
+        self.assertEqual(len(mine.history), 10)
+        weights = mine.state_dict()
+        for name, tensor in base.state_dict().items():
+            if "running" in name:  # what batch normalisation knows
+                self.assertTrue(torch.equal(tensor, weights[name]), name)
+        # It still finds digits, and tells them from what is none.
+        rows, = infer.read_pictures(mine, mine, [picture(written("2026"))[..., :3]])
+        self.assertEqual([reading.digit for row in rows for reading in row], [2, 0, 2, 6])
+        images, labels = (torch.from_numpy(part) for part in
+                          examples(self.digits.test_images.numpy(),
+                                   self.digits.test_labels.numpy(), range(10), 5))
+        others = images[labels == 10]
+        was, now = (evaluate.predict_all(net, others).argmax(1) == 10 for net in (base, mine))
+        self.assertGreater(now.sum(), 0.9 * was.sum())
+
+    def test_from_a_checkpoint_that_does_not_fit(self):
+        self.here("--recipe", "lenet", "--epochs", 1, "--out", "ten.pt")
+        fit = ("--from", "ten.pt", "--epochs", 1)
+        done = self.train(*fit, "--recipe", "quick", check=2)
+        self.error_line(done, "ten.pt holds the network lenet", "trains quick", "leave --recipe")
+        write_toy(self.folder / "twelve", 60, 12, classes=12)
+        done = self.train(*fit, "--data", self.folder / "twelve", check=2)
+        self.error_line(done, "knows 10 classes", "twelve has 12")
+        self.error_line(self.train("--from", "none.pt", check=2), "none.pt")
+        self.here(*fit, "--out", "more.pt")
+        done = self.train("--from", "more.pt", "--epochs", 1, "--out", "more.pt", "--resume",
+                          check=2)
+        self.error_line(done, "from ten.pt, now more.pt")
+        net = model.load(self.folder / "more.pt")
+        self.assertEqual((net.name, net.run["settings"]["from"]), ("lenet", "ten.pt"))
+
     def test_wrong_settings(self):
         def message(*arguments):
             try:
@@ -1075,6 +1133,18 @@ class TestChoose(TestCase):
         large = judged(5, 0.97, [0, 0, 90, 50])
         self.assertEqual(infer.choose([*in_a_row("123", left=80), large], single=True), [large])
 
+    def test_a_piece_and_a_line_across_the_picture_are_doubtful(self):
+        for box, cut_off, cut_from, doubted in (([10, 10, 50, 18], False, None, False),
+                                                ([0, 10, 50, 18], True, None, True),
+                                                ([0, 10, 50, 40], True, None, False),
+                                                ([10, 10, 50, 40], False, judged(0, 0.1, [0] * 4),
+                                                 True)):
+            digit = judged(1, 0.99, box, cut_off=cut_off)
+            digit.cut_from = cut_from
+            infer.doubt([digit], [digit])
+            self.assertEqual(digit.certainty < 0.9, doubted)
+            self.assertAlmostEqual(digit.probabilities.sum(), 1, places=6)
+
     def test_unread_ink_beside_a_digit_makes_it_doubtful(self):
         for unread, doubted in ((judged(0, 0.1, [10, 35, 50, 60]), True),
                                 (judged(0, 0.1, [10, 300, 50, 325]), False),  # far away
@@ -1340,7 +1410,8 @@ class TestInfer(TestCase):
         self.assertAlmostEqual(sum(item["probabilities"]) + item["other"], 1, places=5)
         drawing = written("2026\n85")
         for each in item["digits"]:
-            self.assertEqual(set(each), {"digit", "confidence", "box"})
+            self.assertEqual(set(each), {"digit", "label", "confidence", "box"})
+            self.assertEqual(each["label"], str(each["digit"]))
             top, left, bottom, right = map(round, each["box"])
             self.assertGreater(drawing[top:bottom, left:right].mean(), 0.05)
 
@@ -1348,7 +1419,8 @@ class TestInfer(TestCase):
         def reading(digit, confidence):
             rest = [(1 - confidence) / 10] * 10
             rest[digit] = confidence
-            return Reading(digit, confidence, rest, (1 - confidence) / 10, [0, 0, 9, 9], None)
+            return Reading(digit, confidence, rest, (1 - confidence) / 10, [0, 0, 9, 9], None,
+                           list("0123456789"))
 
         for confidence in (0.999, UNSURE, UNSURE - 0.01):
             answer = Answer("a.png", rows=[[reading(2, 0.99), reading(0, confidence)],
@@ -1421,6 +1493,12 @@ class TestInfer(TestCase):
         _, lines, err = self.infer(name, "--show", "--json")
         self.assertEqual(len(lines), 1)  # what people read goes to stderr
         self.assertIn("█", err)
+
+    def test_what_is_saved_is_png_and_named_so(self):
+        for flag, name in (("--save-seen", "x.jpg"), ("--save-steps", "x")):
+            self.fails(lambda: self.infer(self.folder / "seven.png", flag, self.folder / name),
+                       f"{flag} must be a name that ends in .png, not ", name, kind=UsageError)
+            self.assertFalse((self.folder / name).exists())
 
     def test_save_steps(self):
         out = self.folder / "steps.png"
@@ -1553,14 +1631,17 @@ class TestReadme(TestCase):
         shutil.copytree(HERE / "support", self.folder / "support")
         shutil.copytree(HERE / "docs", self.folder / "docs")
         write_toy(self.folder / "data", 600, 100)
-        images = idx_data.read_idx(self.folder / "data/t10k-images-idx3-ubyte")
-        images[[0, 7, 42]] = place(draw(written_digit(7)))  # those that infer.py reads
-        idx_data.write_idx(self.folder / "data/t10k-images-idx3-ubyte", images)
-        write_toy(self.folder / "fashion", 600, 100)
-        for part in ("train", "test"):
+        styled = np.stack([place(draw(written_digit(digit))) for digit in range(10)])
+        for part, count in (("train", 600), ("t10k", 100)):  # digits, as infer.py looks for them
+            idx_data.write_idx(self.folder / f"data/{part}-images-idx3-ubyte",
+                               styled[np.arange(count) % 10])
+        write_toy(self.folder / "fashion", 3000, 100)
+        for part, count in (("train", 20), ("test", 5)):
             for label in (0, 1):
-                png.write_png(self.folder / f"folders/{part}/{label}/a.png",
-                              toy_images(np.array([label]))[0])
+                for number, image in enumerate(toy_images(np.full(count, label), label)):
+                    png.write_png(self.folder / f"folders/{part}/{label}/{number}.png", image)
+        for i, image in enumerate(toy_images(np.arange(20) % 10)):
+            png.write_png(self.folder / f"my-digits/train/{i % 10}/{i}.png", image)
         done = set()
         for document in DOCUMENTS:
             text = document.read_text(encoding="utf-8")
@@ -1581,6 +1662,11 @@ class TestReadme(TestCase):
         self.assertTrue((drawn == ours).all())
 
     def runs(self, command: list[str]) -> None:
+        if "--draw" in command:  # it goes on until Ctrl-C
+            with self.subTest(command):
+                process, _ = test_canvas.start(self.folder, *command[3:])
+                self.assertEqual(test_canvas.stop(process)[0], 0)
+            return
         with self.subTest(command):
             done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True,
                                   timeout=170, stdin=subprocess.DEVNULL)

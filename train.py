@@ -5,13 +5,14 @@
     python train.py --recipe wide --lr 0.002 --out wide.pt
     python train.py --seeds 5              mean and standard deviation over five seeds
     python train.py --resume               go on with a run that was interrupted
+    python train.py --from pretrained.pt --data my-digits --out mine.pt
 
 From another program or a notebook: `net = train(RECIPES["quick"], load_digits())`.
 """
 import argparse
+import copy
 import json
 import math
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,20 +22,23 @@ from pathlib import Path
 
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
-from idx_data import Digits, load_digits, mean_std, split, standardise
+from idx_data import Digits, load_digits, mean_std, standardise
 from support.captured import recorded, set_learning_rate
 from support.checkpoint import describe_run, sample_images
-from support.command_line import (TABLE_HEAD, Parser, Progress, add_data_arguments, choose,
-                                  epoch_row, run_script, say)
+from support.command_line import (Parser, Progress, add_data_arguments, add_training_arguments,
+                                  check_run, check_settings, choose, may_download, run_script, say)
 from support.compositions import with_others
-from support.errors import UsageError, require
-from support.files import check_writable
+from support.content import content_of, settle_content
+from support.errors import UsageError
+from support.forms import with_forms
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
 from support.mapped import MappedImages, picked
 from support.processes import (average_buffers, averaged, averaging, in_turn, own_random_numbers,
-                               share, threads_text, together, while_all_are_there)
-from support.strong_augmentation import Strong, distort, random_coarse, with_forms
+                               share, threads_text, together)
+from support.run_table import (TABLE_HEAD, epoch_row, recipe_table, result_text, say_batches,
+                               saying_finished, seeds_text)
+from support.strong_augmentation import Strong, distort, random_coarse
 
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
@@ -70,20 +74,13 @@ class Recipe:
     augment: Augment = field(default_factory=Augment)
     val_fraction: float = 0.1  # of the training images, held out to choose the epoch
     best_by: str = "accuracy"  # what makes an epoch the best on those: accuracy or loss
-    forms: int = 0  # images to add of each form that support/strong_augmentation.py can draw
+    forms: int = 0  # images to add of each form that support/forms.py can draw
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
+    settled: bool = False  # batch normalisation keeps its means, and nothing drops out
 
     def __post_init__(self):
-        choose(self.schedule, SCHEDULES, "--schedule")
-        require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
-        require(self.batch_size >= 1, "--batch-size", "at least 1", self.batch_size)
-        require(0 < self.lr < math.inf, "--lr", "more than 0", self.lr)
-        require(self.step_size >= 1, "--step-size", "at least 1", self.step_size)
-        require(0 < self.gamma <= 1, "--gamma", "more than 0 and at most 1", self.gamma)
-        require(self.patience >= 0, "--patience", "0 or more", self.patience)
-        require(0 < self.val_fraction < 1, "--val-fraction", "between 0 and 1, both excluded",
-                self.val_fraction)
+        check_settings(self, SCHEDULES)
 
 
 SCHEDULES = ("constant", "step", "one-cycle")
@@ -106,7 +103,7 @@ RECIPES = {
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
-                      epochs=14, label_smoothing=0.1, forms=300, composed=6000, augment=Augment(
+                      epochs=12, label_smoothing=0.1, forms=200, composed=5000, augment=Augment(
                           degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
                               pen=1, elastic=0.4, stretch=1, coarse=0.45))),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
@@ -116,6 +113,9 @@ RECIPES = {
     "baseline": Recipe("85% / 15% split, raw logits", "baseline", epochs=5, val_fraction=0.15),
     "lenet": Recipe("two-layer CNN on hand-read IDX files", "lenet"),
 }
+# For --from: few images, as few as ten; small steps and settled means, or it forgets what it knew.
+FINE_TUNING = replace(OWN, about="a trained network learns a few images more", epochs=8,
+                      batch_size=8, lr=0.0002, val_fraction=0.2, settled=True)
 
 
 # --- The schedules --------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
     losses = torch.zeros(steps, device=device)
     accuracies = torch.zeros(steps, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
-    run.net.train()
+    run.net.train(not recipe.settled)
     with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
           own_random_numbers(run.generator)):
         for step, batch in enumerate(order.split(recipe.batch_size)):  # the last one may be short
@@ -234,8 +234,7 @@ def train_step(run: Run, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     run.optimiser.zero_grad()
     loss.backward()
     run.optimiser.step()
-    accuracy = (logits.argmax(1) == y).float().mean()
-    return loss.detach(), weight * accuracy
+    return loss.detach(), weight * (logits.argmax(1) == y).float().mean()
 
 
 def check_finite(losses: torch.Tensor, run: Run) -> None:
@@ -263,35 +262,41 @@ def validate(run: Run) -> tuple[float, float]:
 # --- One run --------------------------------------------------------------------------------------
 
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto", graph: bool = True) -> model.Network:
-    """Train a network and return it as it was in its best epoch, by the validation images; the rows
-    of its epochs are its .history. It writes nothing, prints nothing but a progress bar on a
-    terminal, and never looks at the test images. Raises UsageError for settings that can't work."""
-    run = start(recipe, digits, seed, device, precision, graph)
+          precision: str = "auto", base: model.Network | None = None) -> model.Network:
+    """Train a network, from the weights of `base` or from fresh ones, and return it as it was in
+    its best epoch, by the validation images; the rows of its epochs are its .history. It writes
+    nothing, prints nothing but a progress bar on a terminal, and never looks at the test images.
+    Raises UsageError for settings that can't work."""
+    run = start(recipe, digits, seed, device, precision, base)
     for _ in epochs(run):
         pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
     return finish(run)
 
 
 def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto", graph: bool = True) -> Run:
-    """Split the data, move it to the device, and build a network with fresh weights. With `graph`,
-    a training step on CUDA is recorded as a graph (support/captured.py)."""
+          precision: str = "auto", base: model.Network | None = None, graph: bool = True) -> Run:
+    """Split the data, move it to the device, and copy `base` or build a network. With `graph`, a
+    training step on CUDA is recorded and replayed (support/captured.py)."""
     device = pick_device(device)
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
-    training, validation = split(len(digits.train_labels), recipe.val_fraction, seed)
-    knows_other = recipe.composed > 0 and digits.is_mnist()  # other data may not even be digits
-    images = picked(digits.train_images, training, digits.mapped and not knows_other)
-    mean, std = mean_std(images)  # the held-out ones are not to be known
+    training, validation = digits.split(recipe.val_fraction, seed)
+    composes = learns_other(recipe, digits)
+    images = picked(digits.train_images, training, digits.mapped and not composes)
+    if base is None:
+        net = model.build(recipe.model, digits.classes, composes).to(device)
+        net.mean, net.std = mean_std(images)  # the held-out images are not to be known
+        net.labels, net.inverted = digits.labels, digits.inverted
+    else:
+        net = copy.deepcopy(base).to(device)  # what it learned holds for its own mean and std
+        net.history = []
+    net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
     images = images.to(device)
     labels = digits.train_labels[training].to(device)
-    if knows_other:
+    if net.other and composes:
         images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)
-    net = model.build(recipe.model, digits.classes, knows_other).to(device)
-    net.mean, net.std = mean, std
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
     run = Run(recipe, images, labels, digits.train_images[validation].to(device),
@@ -299,6 +304,11 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
               generator, precision, EarlyStopping(recipe.patience))
     run.learn = recorded(partial(train_step, run), run, graph)
     return run
+
+
+def learns_other(recipe: Recipe, digits: Digits) -> bool:
+    """Whether the network is to know what is no digit. Other data may not even be digits."""
+    return recipe.composed > 0 and digits.is_mnist() and digits.content != "plain"
 
 
 def epochs(run: Run) -> Iterator[dict]:
@@ -330,7 +340,7 @@ def finish(run: Run) -> model.Network:
     net.load_state_dict(run.best)
     if run.recipe.label_smoothing:
         images, labels = run.val_images, run.val_labels
-        if net.other:  # its probability is to be right, too
+        if net.other and run.recipe.composed:  # its probability is to be right, too
             images, labels = with_others(images, labels, run.recipe.composed // 10, NEW_SEED)
         temperature = best_temperature(predict_all(net, images), labels)
         last = list(net.children())[-1]
@@ -386,52 +396,19 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 
 # --- At the command line --------------------------------------------------------------------------
 
-def recipe_table() -> str:
-    lines = ["recipe    parameters  epochs  batch      lr  schedule   about"]
-    for name, recipe in RECIPES.items():
-        count = model.parameters(model.build(recipe.model, other=recipe.composed > 0))
-        lines.append(f"{name:<10}{count:>10,}{recipe.epochs:>8}{recipe.batch_size:>7}"
-                     f"{recipe.lr:>8g}  {recipe.schedule:<11}{recipe.about}")
-    return "\n".join(lines)
-
-
-def make_parser() -> Parser:
-    parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
-    add_data_arguments(parser)
-    parser.add_argument("--recipe", default="small", help="recipe to train by (see --list)")
-    parser.add_argument("--list", action="store_true", help="print the recipes and stop")
-    for flag, kind, what in (
-            ("--epochs", int, "passes over the training images"),
-            ("--batch-size", int, "images in a training step"),
-            ("--lr", float, "learning rate: the highest one of the schedule"),
-            ("--schedule", str, f"of the learning rate: {', '.join(SCHEDULES)}"),
-            ("--step-size", int, "for --schedule step: epochs between two steps"),
-            ("--gamma", float, "for --schedule step: the learning rate is multiplied by it"),
-            ("--patience", int, "epochs without a better one before it stops early, 0: never"),
-            ("--val-fraction", float, "of the training images, held out to choose the epoch")):
-        parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
-                            default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
-    parser.add_argument("--no-graph", action="store_true",
-                        help="on CUDA, do not record a training step to replay it")
-    parser.add_argument("--out", default="model.pt", metavar="FILE",
-                        help="checkpoint to write; with --seeds, the seed is added to its name")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
-    return parser
-
-
-def check_options(options: argparse.Namespace) -> Recipe:
-    """The recipe, with the settings that are given. Raises UsageError for one that can't work."""
-    recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
+def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
+    """The recipe, with the settings that are given. Raises UsageError for what can't work."""
+    if base is not None and options.recipe is None:
+        options.recipe, recipe = "fine-tuning", replace(FINE_TUNING, model=base.name)
+    else:
+        options.recipe = options.recipe or "small"
+        recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
+    if base is not None and recipe.model != base.name:
+        raise UsageError(f"--from {options.base} holds the network {base.name}, but the recipe "
+                         f"{options.recipe} trains {recipe.model}; leave --recipe out")
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
-    require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
-    require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
-    check_writable(Path(options.out), "--out")
+    check_run(options)
     return recipe
 
 
@@ -443,83 +420,79 @@ def train_to_file(run: Run, digits: Digits, out: Path, log) -> dict:
         keep_state(run, out)
         say(epoch_row(row, run.seconds[-1], len(run.labels)), log)
     net = finish(run)
-    test = evaluate(net, digits.test_images.to(run.labels.device),
-                    digits.test_labels.to(run.labels.device))
+    test_accuracy = None
+    if len(digits.test_labels):
+        test_accuracy = evaluate(net, digits.test_images, digits.test_labels).accuracy
     best = [row for row in net.history if row["best"]][-1]
     result = {"epochs": len(net.history), "best_epoch": best["epoch"],
-              "val_accuracy": best["val_accuracy"], "test_accuracy": test.accuracy,
+              "val_accuracy": best["val_accuracy"], "test_accuracy": test_accuracy,
               "train_seconds": sum(run.seconds)}
     net.run = {**net.run, "result": result, "samples": sample_images(run, augment)}
     return {**result, "checkpoint": end(run, out, model.save)}
 
 
-def train_seeds(outs: dict[int, Path], recipe: Recipe, options: argparse.Namespace,
-                arguments: list[str], log) -> int:
-    """Train a network for each seed, to the checkpoint that it has in `outs`. Returns the exit
-    status."""
+def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | None,
+                options: argparse.Namespace, arguments: list[str], log) -> int:
+    """Train a network for each seed, to its checkpoint in `outs`. Returns the exit status."""
     device = pick_device(options.device)
     precision, why = pick_precision(options.precision, device)
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
-    digits = in_turn(lambda: load_digits(options.data, mirror=options.mirror))
-    check_fit(digits, options.data)
+    digits = in_turn(lambda: load_digits(options.data, may_download(options), options.mirror))
+    check_fit(digits, options.data, base.classes if base else 1000)
     data = digits.hashes()
-    knows_other = recipe.composed > 0 and digits.is_mnist()
-    count = model.parameters(model.build(recipe.model, digits.classes, knows_other))
+    if base is not None and options.content == "auto":
+        options.content = base.content
+    settle_content(digits, options.content, log)
+    count = model.parameters(base or model.build(recipe.model, digits.classes,
+                                                 learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
     say(f"device {device}, {threads_text()}, {precision}: {why}", log)
-    accuracies = []
-    status = 0
+    results = []
     for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
-                              {**asdict(recipe), "seed": seed, "precision": precision})
+                              {**asdict(recipe), "seed": seed, "precision": precision,
+                               "content": digits.content, "from": options.base})
         result = None
         if options.resume:
             result = finished(out, wanted)
         if result is None:
-            run = start(recipe, digits, seed, options.device, options.precision,
+            run = start(recipe, digits, seed, options.device, options.precision, base,
                         not options.no_graph)
             run.net.run = wanted
-            images = len(run.labels)
-            if recipe.batch_size > images:
-                require(not hasattr(options, "batch_size"), "--batch-size",
-                        f"at most the {images:,} training images", recipe.batch_size)
-                say(f"batches of {images:,} images: there are no more to train on", log)
-            with until_the_end(run, out, options.resume, model.save), while_all_are_there():
+            say_batches(recipe.batch_size, len(run.labels), hasattr(options, "batch_size"), log)
+            with saying_finished(results), until_the_end(run, out, options.resume, model.save):
                 say(f"seed {seed}; * marks the best epoch so far, by validation {recipe.best_by}\n"
                     f"{TABLE_HEAD}", log)
                 result = train_to_file(run, digits, out, log)
-        saved = f"saved in {out}"
-        if result["checkpoint"] is None:
-            saved = "no better than always answering the most frequent class: not saved"
-            status = 1
-        accuracies.append(result["test_accuracy"])
-        say(f"best epoch {result['best_epoch']}, by validation {recipe.best_by}; validation "
-            f"accuracy {result['val_accuracy']:.2%}, {saved}\n"
-            f"test accuracy {result['test_accuracy']:.2%}, {result['train_seconds']:.1f} s of "
-            "training", log)
+        results.append(result)
+        say(result_text(result, recipe.best_by), log)
         if options.json:
             say(json.dumps({"recipe": options.recipe, "model": recipe.model, "parameters": count,
                             "seed": seed, **result,
                             "total_seconds": time.perf_counter() - started}, allow_nan=False))
         started = time.perf_counter()
     if options.seeds > 1:
-        say(f"{options.seeds} seeds: test accuracy {statistics.mean(accuracies):.2%} ± "
-            f"{statistics.stdev(accuracies):.2%}", log)
-    return status
+        say(seeds_text(results), log)
+    return int(any(result["checkpoint"] is None for result in results))
 
 
 def main(arguments: list[str]) -> int:
-    options = make_parser().parse_args(arguments)
+    parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
+    add_data_arguments(parser)
+    add_training_arguments(parser, SCHEDULES)
+    options = parser.parse_args(arguments)
     log = sys.stderr if options.json else sys.stdout  # what people read
     if options.list:
-        say(recipe_table(), log)
+        say(recipe_table(RECIPES, lambda recipe: model.parameters(
+            model.build(recipe.model, other=recipe.composed > 0))), log)
         return 0
-    recipe = check_options(options)
+    base = model.load(options.base) if options.base else None
+    recipe = check_options(options, base)
     outs = checkpoints(Path(options.out), range(options.seed, options.seed + options.seeds))
     with only_run(outs.values()):
-        return train_seeds(outs, recipe, options, arguments, log)
+        return train_seeds(outs, recipe, base, options, arguments, log)
 
 
 if __name__ == "__main__":

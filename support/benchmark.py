@@ -1,4 +1,7 @@
-"""The table of speeds: python test_all.py --benchmark. It prints figures and judges nothing.
+"""The table of speeds. It prints figures and judges nothing.
+
+    python test_all.py --benchmark         all of it
+    python -m support.benchmark            the page to draw on alone
 
 Two well-known scripts are written out here to be compared with. Times of a machine that does other
 work too mean little: what is compared runs in turn, and ratios are printed.
@@ -6,6 +9,7 @@ work too mean little: what is compared runs in turn, and ratios are printed.
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,8 +24,11 @@ import model
 import train
 from support import machine
 from support.command_line import Progress
-from support.test_tools import HERE, data_folder
+from support.png import png_bytes
+from support.test_canvas import ask, start
+from support.test_tools import HERE, data_folder, picture, written
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -138,6 +145,7 @@ def benchmark() -> None:
     with Progress(ROUNDS, "comparing") as bar:
         lines = comparisons(digits, root, bar)
     print("\n".join(lines))
+    print(page_to_draw_on())
 
 
 def epoch_of(name: str, root: Path, folder: str, *options: str) -> tuple[dict, float]:
@@ -190,3 +198,56 @@ def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]
             f"quick takes 1/{typical['example'] / typical['quick']:.0f}",
             f"dropout, one epoch             {text['dropout']}; through a DataLoader "
             f"{text['loader']}, {typical['loader'] / typical['dropout']:.1f} times as long"]
+
+
+# --- The page to draw on --------------------------------------------------------------------------
+
+READS = 1000
+
+
+def drawings() -> list[bytes]:
+    """What the page sends: PNG files of 320 × 240 pixels with numbers of one to four digits."""
+    files = []
+    for number in ("7", "42", "365", "2026", "0", "1", "18", "9"):
+        ink = written(number, 90, 8, gap=10, margin=0)
+        page = np.zeros((240, 320), np.float32)
+        top, left = (240 - ink.shape[0]) // 2, (320 - ink.shape[1]) // 2
+        page[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+        files.append(png_bytes(picture(page)))
+    return files
+
+
+def resident(process: subprocess.Popen) -> float:
+    """The memory that a process has, in MB; nan where the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    except OSError:
+        return math.nan
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def page_to_draw_on() -> str:
+    """READS drawings, one after the other: what each took the server by its own account, and its
+    memory after the first tenth of them and at the end."""
+    files, times, memory = drawings(), [], []
+    with tempfile.TemporaryDirectory() as folder, Progress(READS, "reading") as bar:
+        process, url = start(folder)
+        for i in range(READS):
+            _, _, headers = ask(f"{url}read", "POST", files[i % len(files)])
+            times.append(float(headers["Server-Timing"].split("dur=")[1]))
+            if i + 1 in (READS // 10, READS):
+                memory.append(resident(process))
+            bar.show(i + 1)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        usage = os.wait4(process.pid, 0)[2]
+    computed = 1000 * (usage.ru_utime + usage.ru_stime) / READS
+    slow = sorted(times)[READS * 95 // 100]
+    return (f"page to draw on, {READS:,} reads   median {median(times):.0f} ms, 95% within "
+            f"{slow:.0f} ms; {computed:.0f} ms of processor time each\n"
+            f"its memory                     {memory[0]:.0f} MB after {READS // 10} reads, "
+            f"{memory[1]:.0f} MB at the end")
+
+
+if __name__ == "__main__":
+    print(page_to_draw_on())

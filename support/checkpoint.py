@@ -11,6 +11,7 @@ import time
 import zipfile
 
 from support.command_line import printable
+from support.content import CONTENTS
 from support.errors import FormatError, in_file
 from support.files import kind_of, read_file, write_whole
 from support.machine import describe_machine, versions
@@ -132,10 +133,34 @@ def check_content(content: dict, version: int, models, wanted: str | None) -> No
     check_range("'mean'", mean, 0, 1)  # black is 0, white is 1
     check_range("'std'", std, LEAST_STD, 1)
     check_type("'other'", content.get("other", False), bool)  # older files have none
+    check_pictures(content)
     check_training(content["history"], content["run"])
 
 
+def check_pictures(content: dict) -> None:
+    """Check what a checkpoint says of the pictures that it was trained on, as far as it does:
+    older files do not. Raises FormatError."""
+    check_type("'inverted'", content.get("inverted", False), bool)
+    kind = content.get("content", "digits")
+    check_type("'content'", kind, str)
+    if kind not in CONTENTS:
+        raise FormatError(f"expected 'content' to be {' or '.join(CONTENTS)}, found {kind!r:.60}")
+    labels = content.get("labels")
+    if labels is None:
+        return
+    check_type("'labels'", labels, list)
+    if len(labels) != content["classes"]:
+        raise FormatError(f"expected 'labels' to be {content['classes']} names, "
+                          f"found {len(labels)}")
+    for label in labels:
+        check_type("a name in 'labels'", label, str)
+        if not 1 <= len(label) <= 255 or not label.isprintable():  # folders have no longer names
+            raise FormatError("expected a name in 'labels' to be 1 to 255 printable characters, "
+                              f"found {label!r:.60}")
+
+
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+RANGES = {"loss": (-0.001, LARGEST), "accuracy": (0, 1)}  # rounding may lead a little below zero
 SETTINGS = {"epochs": int, "patience": int, "best_by": str, "val_fraction": float, "seed": int}
 RESULT = {"epochs": int, "best_epoch": int, "val_accuracy": float, "test_accuracy": float,
           "train_seconds": float}
@@ -148,13 +173,15 @@ def check_training(history: list, run: dict) -> None:
         check_type("a row of 'history'", row, dict)
         for name in FIGURES:
             check_type(f"{name!r} in 'history'", row.get(name), float)
-            most = 1 if name.endswith("accuracy") else LARGEST
-            check_range(f"{name!r} in 'history'", row[name], 0, most)
+            _, measure = name.split("_")
+            check_range(f"{name!r} in 'history'", row[name], *RANGES[measure])
     for name in ("settings", "data", "result"):
         check_type(f"{name!r} in 'run'", run.get(name, {}), dict)
     for part, kinds in (("settings", SETTINGS), ("result", RESULT)):
         for name, value in run.get(part, {}).items():
-            if name in kinds and value is not None:
+            if name == "test_accuracy" and value is None:
+                continue  # there were no test images
+            if name in kinds:
                 check_type(f"{name!r} in {part!r}", value, kinds[name])
     samples = run.get("samples", torch.zeros(1, 1, 1, 1, dtype=torch.uint8))
     check_type("'samples' in 'run'", samples, torch.Tensor)

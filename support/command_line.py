@@ -2,15 +2,18 @@
 import argparse
 import difflib
 import errno
+import math
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
-from support.errors import FormatError, UsageError
+from support.errors import FormatError, UsageError, require
+from support.files import check_writable
 
 
 # --- Running a script -----------------------------------------------------------------------------
@@ -86,6 +89,13 @@ def printable(text, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else "?" for c in str(text))
 
 
+def shortened(name: str, most: int = 20) -> str:
+    """A name in `most` characters: of a longer one the beginning and the end."""
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 7]}…{name[-6:]}"
+
+
 # --- Arguments ------------------------------------------------------------------------------------
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -108,10 +118,78 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
+DATA = "data"  # the default folder of the data set
+
+
 def add_data_arguments(parser: Parser) -> None:
-    parser.add_argument("--data", default="data", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--data", default=DATA, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--download", action="store_true", help="download MNIST into DIR, if that "
+                        "is empty or new; into the default folder it comes without being told")
     parser.add_argument("--mirror", metavar="URL", help="download MNIST from here first, "
                         "an address or a folder (also: the environment variable MNIST_MIRROR)")
+
+
+def may_download(options) -> bool:
+    """Whether MNIST may be downloaded. Not into another folder than the default one, unless that is
+    said: its name may be misspelt."""
+    return options.download or is_default_data(options.data)
+
+
+def is_default_data(folder) -> bool:
+    return os.path.abspath(folder) == os.path.abspath(DATA)
+
+
+def add_training_arguments(parser: Parser, schedules) -> None:
+    """What train.py trains by: a recipe, its settings (those not given are not there), what the
+    pictures are, the machine, the seeds, the files."""
+    parser.add_argument("--recipe", metavar="NAME", help="recipe to train by, see --list "
+                        "(default: small; with --from, one for a few images more)")
+    parser.add_argument("--from", dest="base", metavar="CHECKPOINT",
+                        help="begin with the weights of this trained network")
+    parser.add_argument("--list", action="store_true", help="print the recipes and stop")
+    for flag, kind, what in (
+            ("--epochs", int, "passes over the training images"),
+            ("--batch-size", int, "images in a training step"),
+            ("--lr", float, "learning rate: the highest one of the schedule"),
+            ("--schedule", str, f"of the learning rate: {', '.join(schedules)}"),
+            ("--step-size", int, "for --schedule step: epochs between two steps"),
+            ("--gamma", float, "for --schedule step: the learning rate is multiplied by it"),
+            ("--patience", int, "epochs without a better one before it stops early, 0: never"),
+            ("--val-fraction", float, "of the training images, held out to choose the epoch")):
+        parser.add_argument(flag, type=kind, metavar="X" if kind is float else "N",
+                            default=argparse.SUPPRESS, help=f"{what} (default: the recipe's)")
+    parser.add_argument("--content", default="auto", help="what the pictures are, for infer.py: "
+                        "digits (to be found), plain (read as they are), or auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--no-graph", action="store_true",
+                        help="on CUDA, do not record a training step to replay it")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
+    parser.add_argument("--out", default="model.pt", metavar="FILE",
+                        help="checkpoint to write; with --seeds, the seed is added to its name")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
+
+
+def check_run(options) -> None:
+    """Raise UsageError if there is no such seed, or no such file can be written."""
+    require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
+    require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
+    check_writable(Path(options.out), "--out")
+
+
+def check_settings(recipe, schedules) -> None:
+    """Raise UsageError if a setting of a train.Recipe is out of its range."""
+    choose(recipe.schedule, schedules, "--schedule")
+    require(recipe.epochs >= 1, "--epochs", "at least 1", recipe.epochs)
+    require(recipe.batch_size >= 1, "--batch-size", "at least 1", recipe.batch_size)
+    require(0 < recipe.lr < math.inf, "--lr", "more than 0", recipe.lr)
+    require(recipe.step_size >= 1, "--step-size", "at least 1", recipe.step_size)
+    require(0 < recipe.gamma <= 1, "--gamma", "more than 0 and at most 1", recipe.gamma)
+    require(recipe.patience >= 0, "--patience", "0 or more", recipe.patience)
+    require(0 < recipe.val_fraction < 1, "--val-fraction", "between 0 and 1, both excluded",
+            recipe.val_fraction)
 
 
 def choose(name: str, names, what: str) -> str:
@@ -162,16 +240,3 @@ class Progress:
 
     def __exit__(self, *_):
         self._draw("")
-
-
-TABLE_HEAD = "epoch       lr  train loss  accuracy  val loss  accuracy      s  images/s"
-
-
-def epoch_row(row: dict, seconds: float, count: int) -> str:
-    """A row of the table that a run prints."""
-    text = (f"{row['epoch']:>5}{row['lr']:>9.2g}{row['train_loss']:>12.4f}"
-            f"{row['train_accuracy']:>10.2%}{row['val_loss']:>10.4f}{row['val_accuracy']:>10.2%}"
-            f"{seconds:>7.1f}{count / max(seconds, 1e-9):>10,.0f}")
-    if row["best"]:
-        text += " *"
-    return text

@@ -17,7 +17,7 @@ from support.command_line import say
 from support.errors import FormatError, UsageError, in_file
 from support.files import read_file, write_whole
 from support.machine import is_out_of_memory
-from support.processes import by_the_first, rank
+from support.processes import by_the_first, rank, while_all_are_there
 
 import torch
 
@@ -278,7 +278,8 @@ def until_the_end(run, out: Path, resuming: bool, save):
     which batch size to try."""
     begin(run, out, resuming)
     try:
-        yield
+        with while_all_are_there():
+            yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(keep_best(run, out, save)) from None
     except (MemoryError, RuntimeError) as error:

@@ -9,14 +9,16 @@ import numpy as np
 BOX, SIDE = 20, 28  # pixels: the digit is fitted into a box of 20 × 20 in a picture of 28 × 28
 
 
-@functools.lru_cache(1000)
-def resampling(size: int, new: int) -> np.ndarray:
+def resampling_table(size: int, new: int) -> np.ndarray:
     """(new, size) float32: row i says how much of each old pixel goes into new pixel i. Shrinking
     takes the mean over a new pixel's area, so no thin stroke is skipped; enlarging is linear."""
     step = size / new
     centre = ((np.arange(new)[:, None] + 0.5) * step - 0.5).clip(0, size - 1)
     table = ((max(step, 1) + 1) / 2 - np.abs(np.arange(size) - centre)).clip(0, 1)
     return (table / table.sum(1, keepdims=True)).astype(np.float32)
+
+
+resampling = functools.lru_cache(1000)(resampling_table)  # for the few sizes that ink is drawn in
 
 
 def resize(grey: np.ndarray, side: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures of any format: read, found in folders, and folders of them as a data set."""
+"""Pictures of any format: read, made grey and small, and found where somebody says they are."""
 import functools
 import io
 import sys
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from support.command_line import Progress
-from support.errors import FormatError, UsageError, in_file, shape_text
+from support.errors import FormatError, UsageError, shape_text
 from support.files import kind_of, open_file, read_file
+from support.mnist_style import SIDE, resampling_table
 from support.png import SIGNATURE, check_size, read_png
 
 SUFFIXES = {".png", ".pgm", ".ppm", ".pbm", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
@@ -51,64 +51,32 @@ def luminance(rgba: np.ndarray) -> np.ndarray:
     return rgba[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-# --- Folders as a data set ------------------------------------------------------------------------
-# Hidden files and folders are left out: macOS and notebooks leave them about.
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir()
-                  if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-
-
-def class_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir()
-                  if path.is_dir() and not path.name.startswith("."))
+def small_grey(rgb: np.ndarray) -> np.ndarray:
+    """(H, W, 3) of 0 to 255 becomes (28, 28) uint8: its luminance, each new pixel the mean over its
+    area of the old ones. A grey picture of 28 × 28 pixels stays as it is."""
+    rows, columns = (resampling_table(size, SIDE) for size in rgb.shape[:2])
+    channels = [rows @ rgb[..., k].astype(np.float32) @ columns.T for k in range(3)]
+    return np.rint(luminance(np.dstack(channels))).clip(0, 255).astype(np.uint8)
 
 
-def has_folders(root: Path) -> bool:
-    """Whether root/train and root/test hold folders, as picture data sets do."""
-    return all((root / part).is_dir() and class_folders(root / part) for part in ("train", "test"))
-
-
-def read_folders(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Read root/train/CLASS/*.png and root/test/CLASS/*.png, light ink on black as MNIST has it.
-    Returns training images (N, H, W) uint8 and labels (N,) int64, then those for testing.
-    Raises FormatError."""
-    names = {path.name for part in ("train", "test") for path in class_folders(root / part)}
-    labels = class_labels(names)
-    return *read_part(root / "train", labels), *read_part(root / "test", labels)
-
-
-def class_labels(names: set[str]) -> dict[str, int]:
-    """The label of each class: its name, if all are numbers; else they are numbered in order."""
-    if all(name.isascii() and name.isdigit() and len(name) < 4 for name in names):
-        return {name: int(name) for name in sorted(names, key=int)}
-    return {name: label for label, name in enumerate(sorted(names))}
-
-
-def read_part(folder: Path, labels: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of folder/CLASS/*, all of the first one's size."""
-    examples = [(path, label) for name, label in labels.items() if (folder / name).is_dir()
-                for path in pictures_in(folder / name)]
-    if not examples:
-        raise FormatError(f"{folder}: expected pictures in its folders, found none")
-    images = []
-    with Progress(len(examples), f"reading {folder.name}") as bar:
-        for path, _ in examples:
-            data = read_file(path)
-            with in_file(path):
-                image = np.rint(luminance(read_picture(data))).astype(np.uint8)
-                images.append(image)
-                if image.shape != images[0].shape:
-                    raise FormatError(f"expected {shape_text(images[0].shape)} pixels as in the "
-                                      f"others, found {shape_text(image.shape)}")
-            if bar.due():
-                bar.show(len(images))
-    return np.stack(images), np.array([label for _, label in examples], np.int64)
+def as_it_is(rgb: np.ndarray, inverted: bool) -> np.ndarray:
+    """`small_grey`, turned round if the pictures of the training were."""
+    grey = small_grey(rgb)
+    return 255 - grey if inverted else grey
 
 
 # --- Pictures to be read --------------------------------------------------------------------------
+# Hidden files are left out: macOS and notebooks leave them about.
+
+def is_picture(name: str) -> bool:
+    """Whether the name of a file is that of a picture."""
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if is_picture(path.name))
+
 
 @functools.cache  # it can be read only once
 def standard_input() -> bytes:

@@ -8,7 +8,7 @@ import math
 import sys
 from pathlib import Path
 
-from support.command_line import printable, say
+from support.command_line import printable, say, shortened
 from support.drawing import (EDGE, FONT, INNER, WIDTH, bold, diverging, escape, grid, image, line,
                              rect, svg, tag, text, ticks)
 from support.errors import UsageError
@@ -19,6 +19,22 @@ from torch import nn
 
 
 PICTURES = ("curves", "confusion", "filters", "samples", "mistakes", "activations")
+
+
+# --- The names of classes -------------------------------------------------------------------------
+
+LONG = 3  # characters; longer names are those of folders, and need more room than numbers
+NAME_WIDTH = 66  # in SVG's units, beside and above the confusion matrix
+
+
+def fitted(x, y, name: str, room: float, size: float, anchor: str = "middle", **more) -> str:
+    """The name of a class as text, squeezed into the room there is. All of it is in a tooltip."""
+    words = shortened(name, 14)
+    if 0.6 * size * len(words) > room:  # letters are about as wide as 0.6 of their size
+        more |= {"textLength": room, "lengthAdjust": "spacingAndGlyphs"}
+    tooltip = tag("title", escape(name)) if words != name else ""
+    return tag("text", escape(words) + tooltip, x=x, y=y, text_anchor=anchor, font_size=size,
+               **{"class_": "ink", **more})
 
 
 # --- The curves of a training ---------------------------------------------------------------------
@@ -123,7 +139,7 @@ def accuracy_labels(low: float, top: float) -> list[tuple[str, float]]:
 
 # --- Right and wrong answers ----------------------------------------------------------------------
 
-def confusion_matrix(confusion: torch.Tensor) -> str:
+def confusion_matrix(confusion: torch.Tensor, names: list[str]) -> str:
     """The confusion matrix (classes, classes), rows true, columns predicted. The diagonal is grey:
     the colour belongs to the mistakes, on a square-root scale, so that a single one shows beside a
     hundred. Above 12 classes there are no numbers in the cells, but tooltips."""
@@ -136,10 +152,13 @@ def confusion_matrix(confusion: torch.Tensor) -> str:
              "columns: predicted class. Grey: right. Colour: mistakes, stronger for more.")
 
     left, top = EDGE + 36, 42
-    cell = min(72, (INNER - 36) / classes)
+    long = max(map(len, names)) > LONG
+    if long:
+        left, top = EDGE + 26 + NAME_WIDTH, 30 + NAME_WIDTH
+    cell = min(72, (WIDTH - EDGE - left) / classes)
     digits = len(str(int(confusion.max())))
     number_size = float(min(14, 1.5 * cell / digits))  # the longest number fits its cell
-    label_size = 13 if classes <= 12 else 10
+    label_size = 13 if classes <= 12 and not long else 10
     every = math.ceil(classes / 20)  # so that labels keep apart
     whole = classes * cell
     parts = [text(left + whole / 2, 14, "predicted", "soft", "middle"),
@@ -148,8 +167,13 @@ def confusion_matrix(confusion: torch.Tensor) -> str:
              rect(left, top, whole, whole, "shade", fill_opacity=0.4)]
     for k in range(0, classes, every):
         centre = (k + 0.5) * cell
-        parts += [text(left + centre, top - 7, k, anchor="middle", size=label_size),
-                  text(left - 7, top + centre + 4, k, anchor="end", size=label_size)]
+        if long:
+            upwards = f"translate({left + centre + 4:.1f} {top - 7}) rotate(-90)"
+            parts.append(fitted(0, 0, names[k], NAME_WIDTH, label_size, "start",
+                                transform=upwards))
+        else:
+            parts.append(text(left + centre, top - 7, names[k], anchor="middle", size=label_size))
+        parts.append(fitted(left - 7, top + centre + 4, names[k], NAME_WIDTH, label_size, "end"))
     for true, predicted in confusion.nonzero().tolist():
         count = int(confusion[true, predicted])
         x = left + predicted * cell
@@ -157,7 +181,8 @@ def confusion_matrix(confusion: torch.Tensor) -> str:
         colour, opacity = "shade", 1.0
         if true != predicted:
             colour, opacity = "heat", 0.15 + 0.6 * math.sqrt(count / most)
-        tooltip = tag("title", f"true {true}, predicted {predicted}: {count}")
+        answer = f"true {names[true]}, predicted {names[predicted]}: {count}"
+        tooltip = tag("title", escape(answer))
         parts.append(rect(x, y, cell, cell, colour, tooltip, fill_opacity=opacity))
         if classes <= 12:
             parts.append(text(x + cell / 2, y + cell / 2 + 0.35 * number_size, count,
@@ -165,7 +190,8 @@ def confusion_matrix(confusion: torch.Tensor) -> str:
     return svg("confusion", top + whole + 14, "What it mistakes for what", words, parts)
 
 
-def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int]) -> str:
+def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int],
+             names: list[str]) -> str:
     """The `worst` of `count` wrong answers, with their images (N, H, W) uint8 in rows of eight.
     `disputed`: numbers of images whose labels reviewers judge wrong; they have a dashed frame."""
     if not count:
@@ -176,7 +202,8 @@ def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int]) 
     if marked:
         words += f" Dashed frame: reviewers judge the label wrong ({len(marked)})."
     size = INNER / 8
-    row_height = size + 52
+    long = max(map(len, names)) > LONG  # then predicted and true class are beneath each other
+    row_height = size + (64 if long else 52)
     parts = []
     for place, answer in enumerate(worst):
         x = EDGE + place % 8 * size
@@ -187,8 +214,14 @@ def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int]) 
                               stroke_dasharray="4 2"))
         x += size / 2
         y += size
-        parts += [bold(x, y + 12, f"{answer.predicted} / {answer.true}", "wrong", "middle"),
-                  text(x, y + 27, f"{answer.probability:.1%}", "soft", "middle", 12),
+        predicted, true = names[answer.predicted], names[answer.true]
+        if long:
+            parts += [fitted(x, y + 11, predicted, size - 4, 10, class_="wrong", font_weight=600),
+                      fitted(x, y + 23, true, size - 4, 10)]
+            y += 12
+        else:
+            parts.append(bold(x, y + 12, f"{predicted} / {true}", "wrong", "middle"))
+        parts += [text(x, y + 27, f"{answer.probability:.1%}", "soft", "middle", 12),
                   text(x, y + 41, f"#{answer.number}", "soft", "middle", 11)]
     height = math.ceil(len(worst) / 8) * row_height + 8
     return svg("mistakes", height, "What it gets wrong", words, parts)
@@ -196,7 +229,7 @@ def mistakes(images: torch.Tensor, worst: list, count: int, disputed: set[int]) 
 
 # --- What it learned from -------------------------------------------------------------------------
 
-def samples(kept: torch.Tensor | None) -> str:
+def samples(kept: torch.Tensor | None, names: list[str]) -> str:
     """Training images of each class and what the recipe's augmentation made of them: training keeps
     a few of both in the checkpoint, (classes, 1 + variants, H, W) uint8. Ten classes in a row."""
     if kept is None:
@@ -206,12 +239,13 @@ def samples(kept: torch.Tensor | None) -> str:
         words = ("Above: a training image of each class. Beneath: what the recipe's augmentation "
                  "makes of it, each time anew.")
     size = INNER / 10
+    label_size = 10 if max(map(len, names)) > LONG else 13
     row_height = kept.shape[1] * size + 36
     parts = []
-    for k, versions in enumerate(kept.numpy()):
+    for k, (name, versions) in enumerate(zip(names, kept.numpy())):
         x = EDGE + k % 10 * size
         y = k // 10 * row_height
-        parts.append(text(x + size / 2 - 1, y + 16, k, anchor="middle"))
+        parts.append(fitted(x + size / 2 - 1, y + 16, name, size - 4, label_size))
         for j, pixels in enumerate(versions):
             parts.append(image(x, y + 24 + j * size, size - 2, pixels))
     height = math.ceil(len(kept) / 10) * row_height
@@ -254,13 +288,14 @@ def stages(net: nn.Module, x: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     return found
 
 
-def activations(picture: torch.Tensor, stages: list[tuple[str, torch.Tensor]], answer) -> str:
+def activations(picture: torch.Tensor, stages: list[tuple[str, torch.Tensor]], answer,
+                names: list[str]) -> str:
     """One image (H, W) uint8, and what it is after each of the network's `stages`."""
     words = ("From pixels to an answer. Orange: strong; white: nothing; blue: below zero; each "
              "stage on its own scale.")
     parts = [image(EDGE, 6, 84, picture.cpu().numpy()),
              bold(EDGE + 98, 20, f"image {answer.number}"),
-             text(EDGE + 98, 39, f"read as {answer.predicted}, probability "
+             text(EDGE + 98, 39, f"read as {shortened(names[answer.predicted], 14)}, probability "
                                  f"{answer.probability:.1%}", "soft")]
     y = 120
     for name, maps in stages:

@@ -2,24 +2,37 @@
 import numpy as np
 
 from support import ink
+from support.command_line import shortened
+from support.errors import require
 from support.mnist_style import SIDE, resize
 
 MARKS = " ▀▄█"  # two pixels, one above the other: neither is ink, the upper, the lower, both
 BAR = 30  # characters
 
 
-def as_text(seen: np.ndarray, probabilities: list[float], other: float) -> str:
+def check_png_names(**outputs: str | None) -> None:
+    """Raise UsageError for the name of a picture to be written that does not end as PNG's do."""
+    for name, path in outputs.items():
+        flag = "--" + name.replace("_", "-")
+        require(not path or path.lower().endswith(".png"), flag, "a name that ends in .png", path)
+
+
+def as_text(seen: np.ndarray, probabilities: list[float], names: list[str],
+            other: float | None) -> str:
     """A digit (28, 28) uint8, two pixels in a character, beside a bar for each of the ten most
-    probable classes, and for *other*."""
+    probable classes, and for *other*, unless that is None."""
     dark = (seen > 100).astype(int)
     rows = ["".join(MARKS[code] for code in codes) for codes in dark[::2] + 2 * dark[1::2]]
     likely = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:10]
-    bars = [(str(k), probabilities[k]) for k in sorted(likely)] + [("other", other)]
+    bars = [(shortened(names[k]), probabilities[k]) for k in sorted(likely)]
+    if other is not None:
+        bars.append(("other", other))
+    width = max(5, *(len(name) for name, _ in bars))
     lines = []
     for i, row in enumerate(rows):
         if 1 <= i <= len(bars):
             name, chance = bars[i - 1]
-            row += f" {name:>5} {chance:6.1%} {MARKS[3] * round(BAR * chance)}"
+            row += f" {name:>{width}} {chance:6.1%} {MARKS[3] * round(BAR * chance)}"
         lines.append(row.rstrip())
     return "\n".join(lines)
 

@@ -65,7 +65,7 @@ class TestImports(TestCase):
         """Arrows point one way: a room loads without the scripts."""
         rooms = [name for name in self.names()
                  if name.startswith("support.") and not name.startswith("support.test_")
-                 and name not in ("support.benchmark", "support.many_images")]
+                 and not name.startswith("support.benchmark")]
         scripts = {name for name in self.names() if not name.startswith("support.")}
         done = self.python(f"import sys, {', '.join(rooms)}; "
                            f"print({scripts} & set(sys.modules))")

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from support import compositions, ink
+from support.characters import cut_out
 from support.mnist_style import draw, place
 from support.test_tools import TestCase, toy_images, written_digit
 
@@ -143,40 +144,11 @@ class TestCompose(TestCase):
             _, labels = compositions.examples(IMAGES, LABELS, range(5), 0)
         self.assertEqual(labels.tolist(), [10] * 5 * compositions.MADE_UP)
 
-    def test_turning_is_mirroring_or_half_a_turn(self):
-        rng = np.random.default_rng(0)
-        for label, ways in compositions.TURNED.items():
-            digit = compositions.cut_out(IMAGES[label])
-            results = {"m": digit[:, ::-1], "u": digit[::-1, ::-1]}
-            for _ in range(8):
-                made = compositions.turned(digit, label, rng)
-                self.assertTrue(any((made == results[way]).all() for way in ways))
-                self.assertFalse((made == digit).all())
 
 
-class TestDrawing(TestCase):
-    def test_a_stroke_against_distances(self):
-        start, end = np.array([4.0, 5.0]), np.array([30.0, 20.0])
-        picture = compositions.drawn((40, 30), np.stack([start, end]), 6)
-        pixels = np.stack(np.mgrid[:40, :30], -1).reshape(-1, 2)
-        along = np.linspace(start, end, 2000)
-        away = np.array([np.hypot(*(along - pixel).T).min() for pixel in pixels]).reshape(40, 30)
-        self.assertTrue((picture[away < 2.4] == 1).all())
-        self.assertTrue((picture[away > 3.6] == 0).all())
-
-    def test_the_pen_is_lifted_at_nan(self):
-        points = np.array([[5, 5], [5, 10], [np.nan, np.nan], [5, 30], [5, 35]])
-        picture = compositions.drawn((11, 41), points, 3)
-        self.assertEqual((picture[5, 8], picture[5, 20], picture[5, 33]), (1, 0, 1))
-
-    def test_a_curve_goes_through_its_points(self):
-        points = np.array([[0, 0], [3, 8], [9, 2], [5, 5]], float)
-        curve = compositions.smooth_curve(points)
-        for point in points:
-            self.assertLess(np.hypot(*(curve - point).T).min(), 1e-9)
-
+class TestParts(TestCase):
     def test_a_digit_is_written_as_high_as_asked(self):
-        digit = compositions.cut_out(IMAGES[3])
+        digit = cut_out(IMAGES[3])
         self.assertAlmostEqual(digit.max(), IMAGES[3].max() / 255, places=6)
         for height in (16, 60, 110):
             rows = np.flatnonzero(
@@ -188,11 +160,3 @@ class TestDrawing(TestCase):
                            ([2, 2, 4, 4], 0.04)):
             self.assertAlmostEqual(compositions.overlap(np.array([0, 0, 10, 10]), np.array(box)),
                                    share)
-
-    def test_made_up_characters(self):
-        rng = np.random.default_rng(0)
-        for _ in range(20):
-            seen = compositions.made_up(IMAGES, LABELS, rng)
-            self.assertEqual((seen.shape, seen.dtype), ((28, 28), np.uint8))
-            y, x = np.nonzero(seen)
-            self.assertLessEqual(max(np.ptp(y), np.ptp(x)) + 1, 20)

@@ -94,10 +94,15 @@ class TestDownload(TestCase):
             self.file(gzip.compress(data), f"mirror/{name}.gz")
         mirror = {"MNIST_MIRROR": str(self.folder / "mirror")}
         with mock.patch.dict(os.environ, mirror), mock.patch.object(idx_data, "FILES", self.facts):
-            digits = idx_data.load_digits(self.root)
+            self.fails(lambda: idx_data.load_digits(self.root), "no such folder", "--download",
+                       kind=FileNotFoundError)
+            digits = idx_data.load_digits(self.root, download=True)
             self.assertEqual(digits.hashes(), self.facts)
             self.assertTrue(digits.is_mnist())
         self.has_all()
+        with mock.patch.object(idx_data, "FILES", self.facts):  # to name a mirror is to ask for it
+            digits = idx_data.load_digits(self.folder / "new", mirror=mirror["MNIST_MIRROR"])
+            self.assertTrue(digits.is_mnist())
 
     def test_a_folder_of_raw_files_as_mirror(self):
         """As they are or packed, in any of the layouts that a data set may have."""

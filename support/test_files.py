@@ -137,5 +137,5 @@ class TestDisks(TestCase):
         self.error_line(done, "m.pt", "cannot be written to")
         self.assertNotIn("accuracy", done.stdout)  # found out before the training, not after it
         done = self.mounted("ro", f"PIP_NO_INDEX=1 '{sys.executable}' '{HERE}/idx_data.py' "
-                            "--data disk/data")
+                            "--data disk/data --download")
         self.error_line(done, "disk/data", "Read-only")

@@ -136,6 +136,32 @@ class TestCandidates(unittest.TestCase):
         self.assertTrue(self.near(found, [30, 20, 90, 30]))
         self.assertTrue(self.near(found, [200, 120, 270, 130]))
 
+    def test_half_ink_cut_out_closely(self):
+        """A grainy ring that fills its picture: the grain of the paper, not the ink, is noise."""
+        rng = np.random.default_rng(0)
+        y, x = np.mgrid[-60:61, -60:61]
+        away = np.hypot(y, x)
+        ring = (33 < away) & (away < 58)
+        self.assertTrue(0.45 < ring.mean() < 0.5)
+        grey = (np.where(ring, 60, 210) + rng.normal(0, 10, ring.shape)).clip(0, 255)
+        found = ink.candidates(np.dstack([grey.astype(np.uint8)] * 3))
+        dark = [candidate for candidate in found if candidate.dark]
+        self.assertTrue(self.near(dark, [3, 3, 118, 118]))
+
+    def test_noise_alone_is_no_ink(self):
+        rng = np.random.default_rng(0)
+        for noise in (1, 5, 20):
+            grey = (200 + rng.normal(0, noise, (150, 150))).clip(0, 255)
+            self.assertEqual(ink.candidates(np.dstack([grey.astype(np.uint8)] * 3)), [])
+
+    def test_the_gap_between_two_strokes_is_no_light_ink(self):
+        rgb = np.full((200, 200, 3), 255, np.uint8)
+        rgb[60:140, 80:88] = rgb[60:140, 96:104] = 0
+        rgb[60:66, 80:104] = 0
+        found = ink.candidates(rgb)
+        self.assertFalse(self.near([each for each in found if not each.dark], [66, 88, 140, 96]))
+        self.assertTrue(self.near(found, [60, 80, 140, 104]))
+
     def test_enlarged_pixels_are_small_again(self):
         rng = np.random.default_rng(0)
         small = rng.integers(0, 256, (14, 9)).astype(np.uint8)

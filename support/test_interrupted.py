@@ -17,7 +17,7 @@ import train
 from support import checkpoint, interrupted
 from support.command_line import heed_signals
 from support.errors import FormatError, UsageError
-from support.test_tools import HERE, ToyTestCase, call, run, write_toy
+from support.test_tools import HERE, ToyTestCase, call, heed_all, run, write_toy
 
 import torch
 
@@ -46,13 +46,10 @@ FOREVER = 10**9  # epochs
 @unittest.skipIf(os.name == "nt", "signals are another thing on Windows")
 class TestInterrupted(ToyTestCase):
     def start(self, *arguments, at=()):
-        # A shell ignores Ctrl-C in what it starts in the background, and that is inherited.
-        def heed():
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         program = ["-c", AT_EVENT, *map(str, at)] if at else []
         return subprocess.Popen([sys.executable, *program, str(HERE / "train.py"), "--device",
                                  "cpu", "--data", str(self.data), *map(str, arguments)],
-                                cwd=self.folder, preexec_fn=heed, stdout=subprocess.PIPE,
+                                cwd=self.folder, preexec_fn=heed_all, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True,
                                 env={**os.environ, "OMP_NUM_THREADS": "2"})
 
@@ -118,6 +115,14 @@ class TestInterrupted(ToyTestCase):
         self.assertIn("reached its end", again.stderr)
         self.assertEqual(json.loads(again.stdout)["epochs"], 4)
         self.assertFalse(Path(f"{out}.resume").exists())
+
+    def test_interrupted_in_the_second_of_several_seeds(self):
+        process = self.start("--recipe", "quick", "--batch-size", 32, "--seeds", 3,
+                             at=(1, int(signal.SIGINT), "model-1.pt.resume", "os.rename"))
+        error = process.communicate()[1]
+        self.assertEqual(process.returncode, 130, error)
+        self.assertIn("finished before it: model-0.pt\n", error)
+        self.assertNotIn("model-2.pt", error)
 
     def test_signals(self):
         """Until then, what is in `out` stays, and no other run may write it. Then the best model so

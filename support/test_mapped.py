@@ -8,7 +8,7 @@ from unittest import mock
 
 import idx_data
 import train
-from support import many_images, mapped
+from support import benchmark_data, mapped
 from support.test_tools import HERE, TestCase, ToyTestCase, call, run, some_digits, toy_images
 
 import numpy as np
@@ -99,7 +99,7 @@ print(train.validate(run)[1])
 @unittest.skipUnless(sys.platform == "linux", "needs memory limits")
 class TestLargerThanMemory(TestCase):
     def test_a_file_that_is_larger(self):
-        many_images.write_many(300_000, some_digits(), self.folder)
+        benchmark_data.write_many(300_000, some_digits(), self.folder)
         size = (self.folder / "train-images-idx3-ubyte").stat().st_size
         done = subprocess.run([sys.executable, "-c", WITHIN, str(self.folder), str(size)],
                               capture_output=True, text=True,
@@ -111,8 +111,8 @@ class TestLargerThanMemory(TestCase):
 class TestManyImages(TestCase):
     def test_they_are_repeated(self):
         data, out = self.folder / "data", self.folder / "many"
-        many_images.write_many(40, some_digits(), data)
-        done, _ = call(many_images, 100, out, "--data", data)
+        benchmark_data.write_many(40, some_digits(), data)
+        done, _ = call(benchmark_data, 100, out, "--data", data)
         self.assertIn("100", done)
         few, many = some_digits(), idx_data.load_digits(out)
         self.assertEqual(len(many.train_labels), 100)
@@ -120,7 +120,8 @@ class TestManyImages(TestCase):
             self.assertTrue(torch.equal(many.train_images[number], few.train_images[number % 40]))
             self.assertEqual(many.train_labels[number], few.train_labels[number % 40])
         self.assertTrue(torch.equal(many.test_images, few.test_images))
-        done = run("support/many_images.py", 0, out, "--data", data, env={"PYTHONPATH": str(HERE)})
+        done = run("support/benchmark_data.py", 0, out, "--data", data,
+                   env={"PYTHONPATH": str(HERE)})
         self.error_line(done, "count must be from 1")
 
 

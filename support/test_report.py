@@ -24,6 +24,10 @@ def draw(net: model.Network, result=None) -> dict[str, str]:
     return evaluate.draw(net, result, some_digits(net.classes).test_images, {1, 2})
 
 
+def numbers(count: int) -> list[str]:
+    return [str(label) for label in range(count)]
+
+
 def texts(picture: str) -> list[str]:
     """The text elements of a picture, without the title and the explanation above its parts."""
     group = ElementTree.fromstring(picture).find(f"{SVG}g")
@@ -67,7 +71,7 @@ class TestPictures(unittest.TestCase):
                 continue
             size, x = float(element.get("font-size")), float(element.get("x"))
             self.assertGreaterEqual(size, 9)
-            length = 0.56 * size * len(element.text)
+            length = float(element.get("textLength", 0.56 * size * len(element.text)))
             left = {"start": x, "middle": x - length / 2,
                     "end": x - length}[element.get("text-anchor")]
             self.assertGreater(left, -2, element.text)
@@ -135,14 +139,14 @@ class TestPictures(unittest.TestCase):
 
     def test_confusion_matrix(self):
         confusion = some_result(10, 50_000).confusion
-        picture = report.confusion_matrix(confusion)
+        picture = report.confusion_matrix(confusion, numbers(len(confusion)))
         shown = [int(word) for word in texts(picture) if word.isdigit()]
         labels = [*range(10), *range(10)]  # of rows and columns
         counts = [count for count in confusion.flatten().tolist() if count]
         self.assertEqual(sorted(shown), sorted(counts + labels))
         for classes in (2, 26, 47):
             confusion = some_result(classes, 2000).confusion
-            picture = report.confusion_matrix(confusion)
+            picture = report.confusion_matrix(confusion, numbers(len(confusion)))
             cells = [re.fullmatch(r"true (\d+), predicted (\d+): (\d+)", t)
                      for t in titles(picture)]
             cells = {(int(m[1]), int(m[2])): int(m[3]) for m in cells if m}
@@ -151,19 +155,41 @@ class TestPictures(unittest.TestCase):
 
     def test_numbers_fit_their_cells(self):
         for count in (9, 9_999, 123_456):
-            picture = report.confusion_matrix(torch.eye(10, dtype=torch.int64) * count)
+            picture = report.confusion_matrix(torch.eye(10, dtype=torch.int64) * count,
+                                              numbers(10))
             root = ElementTree.fromstring(picture)
             cell = next(e for e in root.iter(f"{SVG}rect") if e.find(f"{SVG}title") is not None)
-            numbers = [e for e in root.iter(f"{SVG}text") if e.text == str(count)]
-            for number in numbers:
+            for number in [e for e in root.iter(f"{SVG}text") if e.text == str(count)]:
                 length = 0.64 * float(number.get("font-size")) * len(number.text)
                 self.assertLess(length, float(cell.get("width")) + 1)
+
+    def test_names_of_classes(self):
+        """In every picture and table that shows classes; long ones are shortened, and whole in a
+        tooltip; nothing in them is markup."""
+        net = some_net(classes=3)
+        net.labels = ["<b>ankle & boot</b>", "bag", "a very long name of a class of things"]
+        net.run["samples"] = torch.zeros(3, 1, 28, 28, dtype=torch.uint8)
+        result = some_result(3, 12, accuracy=0.2)
+        result.names = net.labels
+        drawn = draw(net, result)
+        for name in ("confusion", "samples", "mistakes", "activations"):
+            self.check(drawn[name])
+            words = "".join(ElementTree.fromstring(drawn[name]).find(f"{SVG}g").itertext())
+            shown = ("<b>ankl…ot</b>", "bag", "a very …things")
+            self.assertTrue(any(label in words for label in shown), name)
+        for name in ("samples", "confusion"):
+            words = ElementTree.fromstring(drawn[name]).find(f"{SVG}g").itertext()
+            self.assertTrue({"bag", "a very …things", net.labels[2]} <= set(words), name)
+        text = evaluate.text_report([["model"]], result, set())
+        for shown in ("<b>ankle & boot</b>", "bag", "a very long n…things"):
+            self.assertIn(shown, text)
+        self.assertLessEqual(max(map(len, text.splitlines())), 80)
 
     def test_mistakes(self):
         images, result = some_digits().test_images, some_result(10, 40, accuracy=0.6)
         wrong = result.mistakes
         answers = result.answers(wrong)
-        picture = report.mistakes(images, answers, len(wrong), {wrong[1], 999})
+        picture = report.mistakes(images, answers, len(wrong), {wrong[1], 999}, numbers(10))
         expected = []
         for answer in answers:
             expected += [f"{answer.predicted} / {answer.true}", f"{answer.probability:.1%}",
@@ -173,13 +199,13 @@ class TestPictures(unittest.TestCase):
         self.assertIn("label wrong (1)", description(picture))
         for seen, i in zip(pixels(picture), wrong):
             np.testing.assert_array_equal(seen[..., 0], images[i].numpy())
-        self.assertEqual(report.mistakes(images, [], 0, set()),
+        self.assertEqual(report.mistakes(images, [], 0, set(), numbers(10)),
                          "It reads all 40 images right: there are no mistakes to show.")
 
     def test_samples_are_those_of_the_checkpoint(self):
-        net = some_net()
-        self.assertIn("no sample", draw(net)["samples"])
+        self.assertIn("no sample", draw(some_net())["samples"])
         for classes in (10, 26):
+            net = some_net(classes=classes)
             kept = torch.arange(classes * 4 * 28 * 28).reshape(classes, 4, 28, 28).byte()
             net.run["samples"] = kept
             picture = draw(net)["samples"]
@@ -295,7 +321,7 @@ class TestPage(TestCase):
         for words in ("python train.py --seed 7", "Testbox x86", "9.9.9", "4.5"):
             self.assertIn(words, page.words)
         self.assertIn(model.summary(self.net), page.words)
-        for row in evaluate.score_table(result.confusion):
+        for row in evaluate.score_table(result):
             self.assertTrue(set(row) <= set(page.words))
 
     def test_it_holds_the_pictures_and_fetches_nothing(self):

@@ -11,7 +11,7 @@ class TestSeen(TestCase):
         digit[0, 0] = digit[1, 1] = digit[2, 2] = digit[3, 2] = 255  # upper, lower, both
         probabilities = [0.0] * 10
         probabilities[7], other = 0.9, 0.1
-        lines = seen.as_text(digit, probabilities, other).split("\n")
+        lines = seen.as_text(digit, probabilities, list("0123456789"), other).split("\n")
         self.assertEqual(len(lines), 14)
         self.assertEqual(lines[0], "▀▄")
         self.assertTrue(lines[1].startswith("  █ "))
@@ -23,7 +23,8 @@ class TestSeen(TestCase):
     def test_text_of_many_classes_has_the_ten_best(self):
         probabilities = [1 / 47] * 47
         probabilities[40] = 0.5
-        text = seen.as_text(np.zeros((28, 28), np.uint8), probabilities, 0.0)
+        text = seen.as_text(np.zeros((28, 28), np.uint8), probabilities,
+                            [str(k) for k in range(47)], 0.0)
         self.assertIn("40  50.0%", text)
         self.assertEqual(text.count("%"), 11)
 

@@ -3,6 +3,7 @@ import contextlib
 import functools
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,13 @@ def some_result(classes, count=300, seed=0, accuracy=0.9) -> evaluate.Result:
     logits = torch.randn(count, classes, generator=generator)
     logits[torch.arange(count), labels] += 8.0 * (torch.rand(count, generator=generator) < accuracy)
     return evaluate.Result(logits.log_softmax(1), labels)
+
+
+def heed_all() -> None:
+    """For a process that a test interrupts: a shell ignores Ctrl-C in what it starts in the
+    background, nohup ignores SIGHUP, and what is ignored is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def run(script, *arguments, cwd=None, check=None, env=None, **more):

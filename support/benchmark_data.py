@@ -1,7 +1,7 @@
 """Write a data set of any size, to try what is larger than memory: training images repeated.
 
-    python -m support.many_images 5400000 many              MNIST's, 4.2 GB, into the folder many
-    python -m support.many_images 5400000 many --data DIR   those of another data set
+    python -m support.benchmark_data 5400000 many              MNIST's, 4.2 GB, into the folder many
+    python -m support.benchmark_data 5400000 many --data DIR   those of another data set
 
 The repeated images are the same to the byte, so that held-out ones are among those to learn from:
 such a data set shows how fast training is, not how good.
@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 import idx_data
-from support.command_line import Parser, add_data_arguments, run_script, say
+from support.command_line import Parser, add_data_arguments, may_download, run_script, say
 from support.errors import require
 from support.files import write_whole
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     add_data_arguments(parser)
     options = parser.parse_args(arguments)
     require(1 <= options.count < 2**32, "count", "from 1 to 2^32 - 1", options.count)
-    digits = idx_data.load_digits(options.data, mirror=options.mirror)
+    digits = idx_data.load_digits(options.data, may_download(options), options.mirror)
     write_many(options.count, digits, Path(options.out))
     say(f"wrote {options.count:,} training images to {options.out}")
     return 0

@@ -1,0 +1,78 @@
+"""Whether pictures are digits in MNIST's style, or plain."""
+import contextlib
+import io
+from dataclasses import replace
+
+import idx_data
+from support.content import content_of, mnist_share
+from support.mnist_style import draw, place
+from support.png import write_png
+from support.test_tools import (TestCase, mnist, needs_mnist, some_digits, toy_images, written,
+                                written_digit)
+
+import numpy as np
+import torch
+
+
+def styled(labels: list[int], seed: int = 0) -> np.ndarray:
+    """(N, 28, 28) uint8: digits written with several pens, as MNIST would show them."""
+    rng = np.random.default_rng(seed)
+    return np.stack([place(draw(written_digit(label, 60, rng.uniform(4, 10))))
+                     for label in labels])
+
+
+class TestContent(TestCase):
+    def digits(self, images: np.ndarray, labels: list[int], names=None) -> idx_data.Digits:
+        images, labels = torch.from_numpy(images), torch.tensor(labels)
+        return idx_data.Digits(images, labels, images[:1], labels[:1], names)
+
+    @needs_mnist
+    def test_mnist_and_parts_of_it(self):
+        self.assertEqual(content_of(mnist())[0], "digits")
+        for labels in ((0, 1), (3, 8, 9)):
+            chosen = torch.isin(mnist().test_labels, torch.tensor(labels)).nonzero()[:300, 0]
+            part = replace(mnist(), train_images=mnist().test_images[chosen],
+                           train_labels=mnist().test_labels[chosen])
+            self.assertEqual(content_of(part)[0], "digits")
+        self.assertGreater(mnist_share(mnist().test_images[:2000].numpy()), 0.99)
+
+    def test_digits_written_and_placed_as_mnist_does(self):
+        labels = list(range(10)) * 4
+        content, why = content_of(self.digits(styled(labels), labels))
+        self.assertEqual(content, "digits", why)
+        self.assertIn("labels 0 to 9", why)
+
+    def test_folders_of_such_digits(self):
+        for number, image in enumerate(styled([1, 2, 7])):
+            write_png(self.folder / f"train/{[1, 2, 7][number]}/a.png", 255 - image)
+        with contextlib.redirect_stderr(io.StringIO()):
+            digits = idx_data.load_digits(self.folder)
+        self.assertEqual((content_of(digits)[0], digits.inverted), ("digits", True))
+
+    def test_other_styles(self):
+        """Shifted, larger, on grey, turned round, without a middle, noise."""
+        labels = list(range(10)) * 4
+        images = styled(labels)
+        larger = images.repeat(2, 1).repeat(2, 2)[:, 14:42, 14:42]
+        page = written("7", 40, 4, margin=60)
+        anywhere = np.stack([np.uint8(255 * page[y : y + 28, y : y + 28]) for y in range(40)])
+        for name, other in (("shifted", np.roll(images, 4, 2)), ("larger", larger),
+                            ("on grey", images // 2 + 100), ("turned round", 255 - images),
+                            ("empty", images * 0), ("toy", toy_images(np.array(labels))),
+                            ("bars", some_digits(10).train_images.numpy()), ("lines", anywhere)):
+            content, why = content_of(self.digits(other, labels[: len(other)]))
+            self.assertEqual(content, "plain", name)
+            self.assertIn("% in MNIST's style", why)
+
+    def test_other_classes(self):
+        """Letters in MNIST's style are no digits."""
+        labels = list(range(10))
+        images = styled(labels)
+        for names in (list("abcdefghij"), [str(k) for k in range(1, 11)]):
+            content, why = content_of(self.digits(images, labels, names))
+            self.assertEqual((content, why), (
+                "plain", f"the classes are {', '.join(names[:4])} and 6 more, not the digits"))
+        content, why = content_of(self.digits(images, [*range(9), 25]))
+        self.assertEqual((content, "26 classes" in why), ("plain", True))
+        wide = np.pad(images, [(0, 0), (2, 2), (2, 2)])
+        self.assertEqual(content_of(self.digits(wide, labels))[0], "plain")
