@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_i
 from support.folders import (has_folders, is_dark_on_light, may_take_mnist, read_folders,
                              read_names, what_is_there, write_names)
 from support.machine import memory_left
+from support.mapped import as_tensor, is_mapped, map_file
 
 import numpy as np
 import torch
@@ -56,22 +58,25 @@ GZIP_MAGIC = b"\x1f\x8b"
 def read_idx(path) -> np.ndarray:
     """Read an IDX file, raw or gzip (told by its first bytes, not its name).
 
-    Returns an array of the file's shape and element type, in native byte order, writable.
-    Raises FormatError when the bytes are not those of an IDX file, OSError when they can't be read.
+    Returns an array of the file's shape and element type, in native byte order, writable; but a
+    raw file of bytes that is larger than a quarter of the free memory stays on the disk, mapped and
+    read-only. Raises FormatError when the bytes are not those of an IDX file, OSError when they
+    can't be read.
     """
     with open_file(path) as file, in_file(path, "; get the file again"):
         size = os.fstat(file.fileno()).st_size
         packed = file.read(2) == GZIP_MAGIC
         file.seek(0)
         if not packed:
-            return _read_checked(file, size, most=size)
+            return _read_checked(file, size, most=size, may_map=True)
         try:
-            return _read_checked(gzip.GzipFile(fileobj=file), size, most=size * DEFLATE_LIMIT)
+            return _read_checked(gzip.GzipFile(fileobj=file), size, most=size * DEFLATE_LIMIT,
+                                 may_map=False)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise FormatError(f"expected a whole gzip file, found a broken one ({error})") from None
 
 
-def _read_checked(file, size: int, most: int) -> np.ndarray:
+def _read_checked(file, size: int, most: int, may_map: bool) -> np.ndarray:
     """`file` is unpacked already; the file on the disk has `size` bytes, which unpack to `most` at
     the most."""
     head = file.read(44)
@@ -93,6 +98,10 @@ def _read_checked(file, size: int, most: int) -> np.ndarray:
     if expected > most:
         raise FormatError(f"{wanted}, found a file of {size:,} bytes")
     memory = memory_left()
+    whole = size == file.tell() + expected
+    if may_map and whole and dtype.itemsize == 1 and expected > memory / 4:
+        with suppress(OSError):  # a limit of address space, by `ulimit -v`
+            return map_file(file, dtype, shape)
     if expected > memory:
         raise FormatError(f"{wanted}, found {memory:,} bytes of free memory; use fewer images")
     elements = np.empty(expected, np.uint8)
@@ -150,7 +159,7 @@ FILES = {  # MNIST's, and the SHA-256 of each as it is unpacked
 
 @dataclass
 class Digits:
-    """A data set in memory: images (N, H, W) uint8, labels (N,) int64 from 0 to classes - 1."""
+    """A data set: images (N, H, W) uint8, labels (N,) int64 from 0 to classes - 1."""
     train_images: torch.Tensor
     train_labels: torch.Tensor
     test_images: torch.Tensor  # there may be none
@@ -159,6 +168,7 @@ class Digits:
     inverted: bool = False  # whether they were dark on light, and all are turned round
     val_count: int = 0  # of the training images the last, which are for validation; 0: see `split`
     content: str = "auto"  # digits, plain, or auto: what support/content.py finds
+    mapped: bool = False  # whether the training images stay in their file: too large for memory
 
     @property
     def classes(self) -> int:
@@ -224,16 +234,24 @@ def load_digits(root=DATA, download: bool | None = None, mirror: str | None = No
     inverted = is_dark_on_light(root, training[0][: len(training[0]) - val_count])
     if inverted:
         for images, _ in (training, test):
-            np.subtract(255, images, out=images)
-    train_images, train_labels, test_images, test_labels = map(torch.from_numpy, training + test)
+            turn_round(root, images)
+    train_images, train_labels, test_images, test_labels = map(as_tensor, training + test)
     digits = Digits(train_images, train_labels, test_images, test_labels, names, inverted,
-                    val_count)
+                    val_count, mapped=is_mapped(training[0]))
     if names is None:
         digits.labels = read_names(root, digits.classes)
     if not 2 <= digits.classes <= 1000:
         raise FormatError(f"{root}: expected 2 to 1000 classes, "
                           f"found labels up to {digits.classes - 1}")
     return digits
+
+
+def turn_round(root: Path, images: np.ndarray) -> None:
+    """Make light of dark, in place. Raises FormatError for images that are not in memory."""
+    if is_mapped(images):
+        raise FormatError(f"{root}: expected images that are light on dark, for they are too large "
+                          "for memory, found dark on light; write 255 minus each")
+    np.subtract(255, images, out=images)
 
 
 def _download_missing(root: Path, found: dict, allowed: bool | None, mirror) -> dict[str, Path]:

@@ -15,23 +15,27 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import model
 from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, standardise
+from support.captured import recorded, set_learning_rate
 from support.checkpoint import describe_run, sample_images
 from support.command_line import (Parser, Progress, add_data_arguments, add_training_arguments,
-                                  choose, may_download, run_script, say)
+                                  check_run, check_settings, choose, may_download, run_script, say)
 from support.compositions import with_others
 from support.content import content_of, settle_content
-from support.errors import UsageError, require
-from support.files import check_writable
+from support.errors import UsageError
 from support.forms import with_forms
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
+from support.mapped import MappedImages, picked
+from support.processes import (average_buffers, averaged, averaging, in_turn, own_random_numbers,
+                               share, threads_text, together)
 from support.run_table import (TABLE_HEAD, epoch_row, recipe_table, result_text, say_batches,
                                saying_finished, seeds_text)
 from support.strong_augmentation import Strong, distort, random_coarse
@@ -76,15 +80,7 @@ class Recipe:
     settled: bool = False  # batch normalisation keeps its means, and nothing drops out
 
     def __post_init__(self):
-        choose(self.schedule, SCHEDULES, "--schedule")
-        require(self.epochs >= 1, "--epochs", "at least 1", self.epochs)
-        require(self.batch_size >= 1, "--batch-size", "at least 1", self.batch_size)
-        require(0 < self.lr < math.inf, "--lr", "more than 0", self.lr)
-        require(self.step_size >= 1, "--step-size", "at least 1", self.step_size)
-        require(0 < self.gamma <= 1, "--gamma", "more than 0 and at most 1", self.gamma)
-        require(self.patience >= 0, "--patience", "0 or more", self.patience)
-        require(0 < self.val_fraction < 1, "--val-fraction", "between 0 and 1, both excluded",
-                self.val_fraction)
+        check_settings(self, SCHEDULES)
 
 
 SCHEDULES = ("constant", "step", "one-cycle")
@@ -179,17 +175,19 @@ class EarlyStopping:
 class Run:
     """A training run: what it learns from, all on one device, and how far it is."""
     recipe: Recipe
-    images: torch.Tensor  # (N, H, W) uint8, to train on
+    images: torch.Tensor | MappedImages  # (N, H, W) uint8, to train on
     labels: torch.Tensor  # (N,) int64
     val_images: torch.Tensor  # held out, to choose the epoch
     val_labels: torch.Tensor
     net: model.Network  # with the history of the epochs so far
+    parallel: torch.nn.Module  # net; under torchrun it is wrapped, and averages the gradients
     optimiser: torch.optim.Optimizer
     generator: torch.Generator  # of the order of the images and of their augmentation
     precision: str  # of convolutions and matrix products: float32 or bfloat16
     stopping: EarlyStopping
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
+    learn: Callable | None = None  # train_step of this run; on CUDA it is recorded, and replayed
 
 
 def train_epoch(run: Run) -> tuple[float, float]:
@@ -197,36 +195,46 @@ def train_epoch(run: Run) -> tuple[float, float]:
 
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
     ten times a second for the progress bar."""
-    recipe, net, device = run.recipe, run.net, run.labels.device
-    epoch, count = len(net.history), len(run.labels)
+    recipe, device = run.recipe, run.labels.device
+    epoch, count = len(run.net.history), len(run.labels)
     steps = math.ceil(count / recipe.batch_size)
     losses = torch.zeros(steps, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    accuracies = torch.zeros(steps, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
-    net.train(not recipe.settled)
-    with Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar:
-        for step, index in enumerate(order.split(recipe.batch_size)):  # the last one may be short
-            for group in run.optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, epoch * steps + step, steps)
-            x = augment(run.images[index], recipe.augment, run.generator)  # (B, H, W)
-            x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
-            y = run.labels[index]  # (B,)
-            with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
-                logits = net(x)  # (B, classes)
-            loss = F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
-            run.optimiser.zero_grad()
-            loss.backward()
-            run.optimiser.step()
-            losses[step] = loss.detach()
-            correct += (logits.argmax(1) == y).sum()
+    run.net.train(not recipe.settled)
+    with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
+          own_random_numbers(run.generator)):
+        for step, batch in enumerate(order.split(recipe.batch_size)):  # the last one may be short
+            set_learning_rate(run.optimiser, learning_rate(recipe, epoch * steps + step, steps))
+            losses[step], accuracies[step] = run.learn(batch)  # this is `train_step`, below
             if bar.due():
                 check_finite(losses, run)  # here it waits for the device
-                bar.show((step + 1) * recipe.batch_size, f"  loss {loss.item():.3f}")
+                bar.show((step + 1) * recipe.batch_size, f"  loss {losses[step].item():.3f}")
+    average_buffers(run.net)
+    losses, accuracies = averaged(losses), averaged(accuracies)
     check_finite(losses, run)
-    sizes = torch.full((steps,), float(recipe.batch_size))
+    sizes = torch.full((steps,), float(recipe.batch_size))  # a short batch counts less
     sizes[-1] = count - (steps - 1) * recipe.batch_size
-    mean_loss = losses.cpu() @ sizes / count  # over the images: a short batch counts less
-    return mean_loss.item(), correct.item() / count
+    correct = round((accuracies.double() @ sizes.double()).item())
+    return (losses @ sizes / count).item(), correct / count
+
+
+def train_step(run: Run, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Learn from the images of these numbers, (B,) int64. Returns their mean loss and their
+    accuracy, both still on the device."""
+    net = run.net
+    index, weight = share(batch)  # all of it and 1; of several processes, each has a part
+    x = augment(run.images[index], run.recipe.augment, run.generator)  # (B, H, W)
+    x = standardise(x, net.mean, net.std)  # (B, 1, H, W)
+    y = run.labels[index]  # (B,)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=run.precision == "bfloat16"):
+        logits = run.parallel(x)  # (B, classes)
+    smoothing = run.recipe.label_smoothing
+    loss = weight * F.cross_entropy(logits.float(), y, label_smoothing=smoothing)
+    run.optimiser.zero_grad()
+    loss.backward()
+    run.optimiser.step()
+    return loss.detach(), weight * (logits.argmax(1) == y).float().mean()
 
 
 def check_finite(losses: torch.Tensor, run: Run) -> None:
@@ -240,12 +248,15 @@ def check_finite(losses: torch.Tensor, run: Run) -> None:
 def validate(run: Run) -> tuple[float, float]:
     """Loss and accuracy on the held-out images. The loss is the one that is trained for: the plain
     one would punish what label smoothing teaches."""
-    result = evaluate(run.net, run.val_images, run.val_labels)
+    index, weight = share(torch.arange(len(run.val_labels), device=run.val_labels.device))
+    result = evaluate(run.net, run.val_images[index], run.val_labels[index])
     # Log-probabilities may stand for logits: the softmax leaves them as they are.
-    loss = F.cross_entropy(result.log_probabilities, run.val_labels,
-                           label_smoothing=run.recipe.label_smoothing)
+    loss = F.cross_entropy(result.log_probabilities, result.labels,
+                           label_smoothing=run.recipe.label_smoothing).item()
+    figures = torch.tensor([loss, result.accuracy], dtype=torch.float64)
+    loss, accuracy = averaged(weight * figures)
     check_finite(loss.view(1), run)
-    return loss.item(), result.accuracy
+    return loss.item(), accuracy.item()
 
 
 # --- One run --------------------------------------------------------------------------------------
@@ -263,32 +274,36 @@ def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
 
 
 def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto", base: model.Network | None = None) -> Run:
-    """Split the data, move it to the device, and copy `base` or build a network."""
+          precision: str = "auto", base: model.Network | None = None, graph: bool = True) -> Run:
+    """Split the data, move it to the device, and copy `base` or build a network. With `graph`, a
+    training step on CUDA is recorded and replayed (support/captured.py)."""
     device = pick_device(device)
     precision, _ = pick_precision(precision, device)
     torch.manual_seed(seed)  # for the first weights and for dropout
     generator = torch.Generator(device).manual_seed(seed)
     training, validation = digits.split(recipe.val_fraction, seed)
-    images = digits.train_images[training].to(device)
-    labels = digits.train_labels[training].to(device)
+    composes = learns_other(recipe, digits)
+    images = picked(digits.train_images, training, digits.mapped and not composes)
     if base is None:
-        net = model.build(recipe.model, digits.classes, learns_other(recipe, digits)).to(device)
-        # Of the training part alone: the held-out images are not to be known.
-        net.mean, net.std = mean_std(digits.train_images[training])
+        net = model.build(recipe.model, digits.classes, composes).to(device)
+        net.mean, net.std = mean_std(images)  # the held-out images are not to be known
         net.labels, net.inverted = digits.labels, digits.inverted
     else:
         net = copy.deepcopy(base).to(device)  # what it learned holds for its own mean and std
         net.history = []
     net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
-    if net.other and learns_other(recipe, digits):
+    images = images.to(device)
+    labels = digits.train_labels[training].to(device)
+    if net.other and composes:
         images, labels = with_others(images, labels, recipe.composed, seed)
         images, labels = with_forms(images, labels, recipe.forms, generator)
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
-    return Run(recipe, images, labels, digits.train_images[validation].to(device),
-               digits.train_labels[validation].to(device), net, optimiser, generator, precision,
-               EarlyStopping(recipe.patience))
+    run = Run(recipe, images, labels, digits.train_images[validation].to(device),
+              digits.train_labels[validation].to(device), net, averaging(net), optimiser,
+              generator, precision, EarlyStopping(recipe.patience))
+    run.learn = recorded(partial(train_step, run), run, graph)
+    return run
 
 
 def learns_other(recipe: Recipe, digits: Digits) -> bool:
@@ -312,7 +327,7 @@ def epochs(run: Run) -> Iterator[dict]:
         better = run.stopping.better(score)
         if better:
             run.best = {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
-        history.append({"epoch": len(history) + 1, "lr": run.optimiser.param_groups[0]["lr"],
+        history.append({"epoch": len(history) + 1, "lr": float(run.optimiser.param_groups[0]["lr"]),
                         "train_loss": loss, "train_accuracy": accuracy, "val_loss": val_loss,
                         "val_accuracy": val_accuracy, "best": better})
         yield history[-1]
@@ -381,24 +396,6 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 
 # --- At the command line --------------------------------------------------------------------------
 
-def make_parser() -> Parser:
-    parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
-    add_data_arguments(parser)
-    parser.add_argument("--recipe", metavar="NAME", help="recipe to train by, see --list "
-                        "(default: small; with --from, one for a few images more)")
-    parser.add_argument("--from", dest="base", metavar="CHECKPOINT",
-                        help="begin with the weights of this trained network")
-    parser.add_argument("--list", action="store_true", help="print the recipes and stop")
-    add_training_arguments(parser, SCHEDULES)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
-    parser.add_argument("--out", default="model.pt", metavar="FILE",
-                        help="checkpoint to write; with --seeds, the seed is added to its name")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
-    return parser
-
-
 def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
     """The recipe, with the settings that are given. Raises UsageError for what can't work."""
     if base is not None and options.recipe is None:
@@ -411,9 +408,7 @@ def check_options(options: argparse.Namespace, base: model.Network | None) -> Re
                          f"{options.recipe} trains {recipe.model}; leave --recipe out")
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     recipe = replace(recipe, **given)
-    require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
-    require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
-    check_writable(Path(options.out), "--out")
+    check_run(options)
     return recipe
 
 
@@ -444,7 +439,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     set_threads()
     keep_freed_memory()
     started = time.perf_counter()
-    digits = load_digits(options.data, may_download(options), options.mirror)
+    digits = in_turn(lambda: load_digits(options.data, may_download(options), options.mirror))
     check_fit(digits, options.data, base.classes if base else 1000)
     data = digits.hashes()
     if base is not None and options.content == "auto":
@@ -453,7 +448,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     count = model.parameters(base or model.build(recipe.model, digits.classes,
                                                  learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
-    say(f"device {device}, {torch.get_num_threads()} threads, {precision}: {why}", log)
+    say(f"device {device}, {threads_text()}, {precision}: {why}", log)
     results = []
     for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
@@ -463,7 +458,8 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
         if options.resume:
             result = finished(out, wanted)
         if result is None:
-            run = start(recipe, digits, seed, options.device, options.precision, base)
+            run = start(recipe, digits, seed, options.device, options.precision, base,
+                        not options.no_graph)
             run.net.run = wanted
             say_batches(recipe.batch_size, len(run.labels), hasattr(options, "batch_size"), log)
             with saying_finished(results), until_the_end(run, out, options.resume, model.save):
@@ -483,7 +479,10 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
 
 
 def main(arguments: list[str]) -> int:
-    options = make_parser().parse_args(arguments)
+    parser = Parser("Train a digit classifier. The best epoch, by validation, is kept.")
+    add_data_arguments(parser)
+    add_training_arguments(parser, SCHEDULES)
+    options = parser.parse_args(arguments)
     log = sys.stderr if options.json else sys.stdout  # what people read
     if options.list:
         say(recipe_table(RECIPES, lambda recipe: model.parameters(
@@ -497,4 +496,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_script(together(main))

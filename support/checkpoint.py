@@ -15,6 +15,7 @@ from support.content import CONTENTS
 from support.errors import FormatError, in_file
 from support.files import kind_of, read_file, write_whole
 from support.machine import describe_machine, versions
+from support.processes import command, count
 
 import torch
 from torch import nn
@@ -304,8 +305,8 @@ def describe_run(recipe: str, arguments: list[str], device: torch.device, data: 
     """What makes a model, for its checkpoint: the recipe's name, the command line's arguments,
     every setting, and the hashes of the data."""
     settings = {name: value for name, value in settings.items() if name != "about"}  # only words
-    settings |= {"device": device.type, "threads": torch.get_num_threads()}
-    return {"recipe": recipe, "command": "python train.py " + shlex.join(arguments),
+    settings |= {"device": device.type, "threads": torch.get_num_threads(), "processes": count()}
+    return {"recipe": recipe, "command": f"{command()} train.py {shlex.join(arguments)}",
             "started": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": describe_machine(device),
             "settings": settings, "versions": versions(), "data": data}
 

@@ -2,15 +2,18 @@
 import argparse
 import difflib
 import errno
+import math
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
-from support.errors import FormatError, UsageError
+from support.errors import FormatError, UsageError, require
+from support.files import check_writable
 
 
 # --- Running a script -----------------------------------------------------------------------------
@@ -137,8 +140,13 @@ def is_default_data(folder) -> bool:
 
 
 def add_training_arguments(parser: Parser, schedules) -> None:
-    """The settings of a recipe that train.py has flags for (those not given are not there), what
-    the pictures are, and the machine."""
+    """What train.py trains by: a recipe, its settings (those not given are not there), what the
+    pictures are, the machine, the seeds, the files."""
+    parser.add_argument("--recipe", metavar="NAME", help="recipe to train by, see --list "
+                        "(default: small; with --from, one for a few images more)")
+    parser.add_argument("--from", dest="base", metavar="CHECKPOINT",
+                        help="begin with the weights of this trained network")
+    parser.add_argument("--list", action="store_true", help="print the recipes and stop")
     for flag, kind, what in (
             ("--epochs", int, "passes over the training images"),
             ("--batch-size", int, "images in a training step"),
@@ -154,6 +162,34 @@ def add_training_arguments(parser: Parser, schedules) -> None:
                         "digits (to be found), plain (read as they are), or auto")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--no-graph", action="store_true",
+                        help="on CUDA, do not record a training step to replay it")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all random numbers")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many, from --seed")
+    parser.add_argument("--out", default="model.pt", metavar="FILE",
+                        help="checkpoint to write; with --seeds, the seed is added to its name")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
+
+
+def check_run(options) -> None:
+    """Raise UsageError if there is no such seed, or no such file can be written."""
+    require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
+    require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
+    check_writable(Path(options.out), "--out")
+
+
+def check_settings(recipe, schedules) -> None:
+    """Raise UsageError if a setting of a train.Recipe is out of its range."""
+    choose(recipe.schedule, schedules, "--schedule")
+    require(recipe.epochs >= 1, "--epochs", "at least 1", recipe.epochs)
+    require(recipe.batch_size >= 1, "--batch-size", "at least 1", recipe.batch_size)
+    require(0 < recipe.lr < math.inf, "--lr", "more than 0", recipe.lr)
+    require(recipe.step_size >= 1, "--step-size", "at least 1", recipe.step_size)
+    require(0 < recipe.gamma <= 1, "--gamma", "more than 0 and at most 1", recipe.gamma)
+    require(recipe.patience >= 0, "--patience", "0 or more", recipe.patience)
+    require(0 < recipe.val_fraction < 1, "--val-fraction", "between 0 and 1, both excluded",
+            recipe.val_fraction)
 
 
 def choose(name: str, names, what: str) -> str:

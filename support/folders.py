@@ -160,8 +160,12 @@ def some(names: list[str], most: int = 4) -> str:
 
 def light_borders(images: np.ndarray) -> int:
     """How many of (N, H, W) uint8 images have a border that is light: those are dark on light."""
-    border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], 1)
-    return int((border.mean(1) > 127).sum())
+    count = 0
+    for first in range(0, len(images), 10_000):  # there may be more than memory takes at once
+        part = images[first : first + 10_000]
+        border = np.concatenate([part[:, 0], part[:, -1], part[:, :, 0], part[:, :, -1]], 1)
+        count += int((border.mean(1) > 127).sum())
+    return count
 
 
 def is_dark_on_light(root: Path, images: np.ndarray) -> bool:

@@ -11,11 +11,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from support.checkpoint import RESULT, check_training, check_type, fill, read_torch, save_torch
+from support.checkpoint import (RESULT, check_training, check_type, fill, read_torch, save_torch,
+                                unpack)
 from support.command_line import say
 from support.errors import FormatError, UsageError, in_file
-from support.files import write_whole
+from support.files import read_file, write_whole
 from support.machine import is_out_of_memory
+from support.processes import by_the_first, rank, while_all_are_there
 
 import torch
 
@@ -52,7 +54,8 @@ def only_run(outs: list[Path]):
     the lock is gone. Only a killed run leaves the file, empty, and the next one takes it away."""
     with ExitStack() as locks:
         for out in outs:
-            locks.enter_context(locked(out))
+            if rank() == 0:  # of several processes the first one writes
+                locks.enter_context(locked(out))
         yield
 
 
@@ -150,6 +153,8 @@ def differences(made: dict, wanted: dict) -> list[str]:
             found.append(f"{key} {before.get(key)}, now {now[key]}")
             if key == "threads":
                 found[-1] += f" (OMP_NUM_THREADS={before.get(key)} sets it)"
+            if key == "processes":
+                found[-1] += " (torchrun sets it)"
     if str(made.get("data")) != str(wanted.get("data")):
         found.append("other data")
     return found
@@ -171,6 +176,7 @@ def check_same_run(made: dict, wanted: dict) -> None:
                          "settings, or train anew without --resume")
 
 
+@by_the_first
 def finished(out: Path, wanted: dict) -> dict | None:
     """For --resume: the figures of the run that is wanted, if its model lies in `out` and it has
     reached its end; None if there is something left to train. Raises UsageError if the model is of
@@ -202,6 +208,7 @@ def snapshot(run) -> dict:
             "history": run.net.history, "seconds": run.seconds, "run": run.net.run}
 
 
+@by_the_first
 def keep_state(run, out: Path) -> None:
     """After an epoch: write all that going on with the run needs."""
     save_torch(snapshot(run), state_path(out))
@@ -211,7 +218,7 @@ def begin(run, out: Path, resuming: bool) -> None:
     """Before the first epoch: put back the state of an interrupted run, if that is wanted and there
     is one, and say what becomes of it if not."""
     path = state_path(out)
-    if resuming and path.exists():
+    if resuming and by_the_first(path.exists)():
         resume(run, path)
     elif resuming:
         say(f"there is no {path} to go on from: training from the start", sys.stderr)
@@ -226,8 +233,9 @@ def resume(run, path: Path) -> None:
     """Put everything back as `snapshot` found it. Raises FormatError for a file that holds no such
     state, UsageError for the state of a run with other settings or other data."""
     advice = "; train anew without --resume"
-    state = read_torch(path, advice)
+    data = by_the_first(read_file)(path)
     with in_file(path, advice):
+        state = unpack(data)
         check_same_run(state.get("run"), run.net.run)
         try:
             restore(run, state)
@@ -242,7 +250,8 @@ def restore(run, state: dict) -> None:
     fill(run.net, state["best"])
     run.best = state["best"]
     fill(run.net, state["weights"])
-    run.optimiser.load_state_dict(state["optimiser"])
+    own_settings = {"param_groups": run.optimiser.state_dict()["param_groups"]}
+    run.optimiser.load_state_dict({**state["optimiser"], **own_settings})
     for weights in run.net.parameters():  # the fused optimiser trusts the shapes
         for name in ("exp_avg", "exp_avg_sq"):
             if run.optimiser.state[weights][name].shape != weights.shape:
@@ -269,7 +278,8 @@ def until_the_end(run, out: Path, resuming: bool, save):
     which batch size to try."""
     begin(run, out, resuming)
     try:
-        yield
+        with while_all_are_there():
+            yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(keep_best(run, out, save)) from None
     except (MemoryError, RuntimeError) as error:
@@ -280,6 +290,7 @@ def until_the_end(run, out: Path, resuming: bool, save):
                          f"try --batch-size {max(1, size // 2)}") from None
 
 
+@by_the_first
 def end(run, out: Path, save) -> str | None:
     """Put the model of a run that is over in its place, by save(network, path). Returns the place,
     None if nothing was learned."""
@@ -291,6 +302,8 @@ def end(run, out: Path, save) -> str | None:
 def keep_best(run, out: Path, save) -> str:
     """Put the best model so far in its place, and say what became of it. It is the one that is in
     the saved state: what is in memory may be in the middle of a step."""
+    if rank() > 0:
+        return ""  # the first process says it
     path = state_path(out)
     if not is_same_run(made_by(path), run.net.run):  # there may be that of an older run
         return "no epoch was finished, so nothing was saved"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from support.command_line import choose
 from support.errors import UsageError
+from support.processes import own_device
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ except ImportError:  # Windows
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of this name; "auto" is the first there is of CUDA, Apple MPS, CPU. Raises
-    UsageError for one that is not on this machine."""
+    """The device of this name; "auto" is the first there is of CUDA, Apple MPS, CPU. Of several
+    processes each has a GPU of its own. Raises UsageError for one that is not on this machine."""
     present = ["cpu"]
     if torch.backends.mps.is_available():
         present.insert(0, "mps")
@@ -27,12 +28,12 @@ def pick_device(name: str) -> torch.device:
         present.insert(0, "cuda")
     kind, _, number = name.partition(":")
     if choose(kind, ["auto", "cuda", "mps", "cpu"], "--device") == "auto":
-        return torch.device(present[0])
+        return own_device(torch.device(present[0]))
     numbered = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if kind not in present or (number and name not in numbered):
         raise UsageError(f"--device {name} is not on this machine; "
                          f"there are {', '.join(present)}")
-    return torch.device(name)
+    return own_device(torch.device(name))
 
 
 def set_threads() -> None:
@@ -61,7 +62,7 @@ def cpu_info() -> str:
 
 def memory_left() -> float:
     """Bytes of memory that a program may still get, as far as the system says: what is free, a
-    container's limit, a limit by `ulimit -v`. Infinite where it says nothing."""
+    container's limit, a limit by `ulimit -v` or `ulimit -d`. Infinite where it says nothing."""
     found = [math.inf]
     for line in said_by_linux("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -70,9 +71,10 @@ def memory_left() -> float:
     if limit.isdecimal():
         found.append(int(limit))
     if resource:
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            found.append(limit)
+        for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            limit, _ = resource.getrlimit(kind)
+            if limit != resource.RLIM_INFINITY:
+                found.append(limit)
     return min(found)
 
 
