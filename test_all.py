@@ -1128,6 +1128,28 @@ class TestChoose(TestCase):
         self.assertCountEqual(
             infer.choose([judged(7, 0.98, [10, 70, 50, 90], cut_off=True), *digits]), digits)
 
+    def test_what_another_pen_drew_is_no_part_of_a_number(self):
+        digits = in_a_row("20")
+        line = judged(1, 0.98, [10, 90, 50, 100])
+        for candidate, wide in ((digits[0], 6), (digits[1], 5), (line, 1)):
+            candidate.strength = np.zeros((40, 20), np.float32)  # a pixel of it is one of the picture
+            candidate.strength[:, 2 : 2 + wide] = 1
+        self.assertAlmostEqual(digits[0].pen, 6, delta=1)
+        self.assertCountEqual(infer.choose([line, *digits]), digits)
+
+    def test_beside_digits_less_is_enough_to_be_one(self):
+        digits = in_a_row("20")
+        sloppy = judged(7, 0.1, [10, 70, 50, 90])
+        alone = judged(7, 0.1, [10, 170, 50, 190])
+        low = judged(7, 0.1, [40, 95, 50, 100])
+        chosen = infer.choose([sloppy, alone, low, *digits])
+        self.assertCountEqual(chosen, digits)
+        self.assertCountEqual(infer.with_company([sloppy, alone, low, *digits], chosen),
+                              [*digits, sloppy])
+        unsure = judged(3, 0.4, [10, 10, 50, 30])  # of which nobody knows whether it is a digit
+        self.assertEqual(infer.with_company([unsure, sloppy], [unsure]), [unsure])
+        self.assertEqual(infer.with_company([sloppy], []), [])
+
     def test_single(self):
         large = judged(5, 0.97, [0, 0, 90, 50])
         self.assertEqual(infer.choose([*in_a_row("123", left=80), large], single=True), [large])

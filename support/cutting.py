@@ -61,7 +61,7 @@ def cut(candidate: Candidate) -> list[Candidate]:
 
 # --- Which pieces are taken, once a network has judged them ---------------------------------------
 
-CUT_SURE = 0.9  # probability that each piece needs: there are many ways to cut
+CUT_SURE = 0.7  # probability that each piece needs: there are many ways to cut
 
 
 def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:

@@ -5,12 +5,13 @@ the ink, each connected component is a candidate; a network says afterwards whic
 digits. Numpy only. The order of this file: a grey picture, paper and ink, connected components, the
 digit as MNIST draws it, candidates.
 """
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from support.errors import FormatError
-from support.mnist_style import BOX, draw, place, resize
+from support.mnist_style import BOX, draw, place, resize, stroke_width
 from support.pictures import luminance
 
 WORK = 320  # pixels of the longer side in which ink is looked for
@@ -216,6 +217,14 @@ class Candidate:
     def side(self) -> float:
         """The longer side, in pixels of the picture."""
         return max(self.height, self.width)
+
+    @functools.cached_property
+    def pen(self) -> float:
+        """The mean width of its strokes, in pixels of the picture."""
+        inside = self.strength >= 0.5
+        if not inside.any():
+            return 1.0  # fainter than any stroke
+        return stroke_width(inside) * self.height / len(inside)
 
     @property
     def is_stroke(self) -> bool:
