@@ -90,7 +90,7 @@ except MemoryError:
 digits = idx_data.load_digits(data)
 digits.hashes()
 run = train.start(train.RECIPES["quick"], digits, 0, "cpu", "float32")
-run.images.numbers, run.labels = run.images.numbers[:20_000], run.labels[:20_000]
+run.images.numbers, run.labels = run.images.numbers[:6_000], run.labels[:6_000]
 train.train_epoch(run)
 print(train.validate(run)[1])
 """
@@ -99,7 +99,7 @@ print(train.validate(run)[1])
 @unittest.skipUnless(sys.platform == "linux", "needs memory limits")
 class TestLargerThanMemory(TestCase):
     def test_a_file_that_is_larger(self):
-        benchmark_data.write_many(300_000, some_digits(), self.folder)
+        benchmark_data.write_many(400_000, some_digits(), self.folder)
         size = (self.folder / "train-images-idx3-ubyte").stat().st_size
         done = subprocess.run([sys.executable, "-c", WITHIN, str(self.folder), str(size)],
                               capture_output=True, text=True,
