@@ -30,6 +30,7 @@ def strongest(candidate: Candidate) -> list[Candidate]:
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most
+LEAST = 0.08  # of its ink that a piece has
 
 
 def cut(candidate: Candidate) -> list[Candidate]:
@@ -38,10 +39,10 @@ def cut(candidate: Candidate) -> list[Candidate]:
     strength = candidate.strength
     height, width = strength.shape
     filled = (strength >= 0.5).sum(0)
-    narrowest = max(2, round(0.15 * height))
+    left_of = np.append(0, filled.cumsum()) / filled.sum()  # the share of the ink left of a column
     places = []
     for x in np.argsort(filled, kind="stable"):
-        if all(abs(x - other) >= narrowest for other in [0, width, *places]):
+        if all(abs(left_of[x] - left_of[other]) >= LEAST for other in [0, width, *places]):
             places.append(int(x))
         if len(places) == VALLEYS:
             break
