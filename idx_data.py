@@ -100,7 +100,7 @@ def _read_checked(file, size: int, most: int, may_map: bool) -> np.ndarray:
     memory = memory_left()
     whole = size == file.tell() + expected
     if may_map and whole and dtype.itemsize == 1 and expected > memory / 4:
-        with suppress(OSError):  # a limit of address space, by `ulimit -v`
+        with suppress(OSError, ValueError):  # `ulimit -v`; more dimensions than numpy has
             return map_file(file, dtype, shape)
     if expected > memory:
         raise FormatError(f"{wanted}, found {memory:,} bytes of free memory; use fewer images")
@@ -168,7 +168,7 @@ class Digits:
     inverted: bool = False  # whether they were dark on light, and all are turned round
     val_count: int = 0  # of the training images the last, which are for validation; 0: see `split`
     content: str = "auto"  # digits, plain, or auto: what support/content.py finds
-    mapped: bool = False  # whether the training images stay in their file: too large for memory
+    mapped: bool = False  # whether the training images stay in their file, and are read-only
 
     @property
     def classes(self) -> int:

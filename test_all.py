@@ -10,6 +10,7 @@ import ast
 import contextlib
 import copy
 import errno
+import gc
 import gzip
 import io
 import itertools
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tracemalloc
 import unittest
+import weakref
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -346,6 +348,15 @@ class TestModel(TestCase):
             self.assertIsInstance(list(model.build(name).children())[-1],
                                   torch.nn.Linear)  # raw logits
 
+    def test_a_checkpoint_of_an_earlier_version_is_read(self):
+        for name in model.EARLIER:
+            net = model.build(name, 7, models=model.EARLIER).eval()
+            model.save(net, self.folder / "earlier.pt")
+            again = model.load(self.folder / "earlier.pt")
+            image = torch.rand(2, 1, 28, 28)
+            torch.testing.assert_close(again(image), net(image))
+            self.assertNotEqual(model.parameters(net), model.parameters(model.build(name, 7)))
+
     def test_summary(self):
         # Conv 5×5 on 28×28: 24² positions × (25 + 1) × 10 = 149,760; and so on: 31.21 M for 64.
         text = model.summary(model.build("lenet"))
@@ -592,6 +603,18 @@ class TestTrain(ToyTestCase):
         for key in ("recipe", "command", "settings", "versions", "machine", "data", "result"):
             self.assertTrue(net.run[key], key)
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["model.pt"])
+
+    def test_what_a_run_learned_from_is_given_back_when_it_is_over(self):
+        """At once: nothing of the run holds on to it. (Torch keeps something of the very first.)"""
+        self.addCleanup(gc.enable)
+        for _ in range(2):
+            gc.collect()
+            gc.disable()
+            begun = train.start(train.RECIPES["lenet"], some_digits(), 0, "cpu", "float32")
+            train.train_epoch(begun)
+            images = weakref.ref(begun.images)
+            del begun
+        self.assertIsNone(images())
 
     def test_the_validation_figures_are_those_of_the_held_out_images(self):
         self.here("--epochs", 2, "--val-fraction", 0.2, "--seed", 3)
@@ -1132,7 +1155,7 @@ class TestChoose(TestCase):
         digits = in_a_row("20")
         line = judged(1, 0.98, [10, 90, 50, 100])
         for candidate, wide in ((digits[0], 6), (digits[1], 5), (line, 1)):
-            candidate.strength = np.zeros((40, 20), np.float32)  # a pixel of it is one of the picture
+            candidate.strength = np.zeros((40, 20), np.float32)  # of the picture's pixels
             candidate.strength[:, 2 : 2 + wide] = 1
         self.assertAlmostEqual(digits[0].pen, 6, delta=1)
         self.assertCountEqual(infer.choose([line, *digits]), digits)

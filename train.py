@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 
 import model
@@ -173,7 +172,7 @@ class EarlyStopping:
 
 @dataclass
 class Run:
-    """A training run: what it learns from, all on one device, and how far it is."""
+    """A training run: what it learns from, on one device unless mapped, and how far it is."""
     recipe: Recipe
     images: torch.Tensor | MappedImages  # (N, H, W) uint8, to train on
     labels: torch.Tensor  # (N,) int64
@@ -185,9 +184,9 @@ class Run:
     generator: torch.Generator  # of the order of the images and of their augmentation
     precision: str  # of convolutions and matrix products: float32 or bfloat16
     stopping: EarlyStopping
+    learn: Callable  # `train_step`, below; on CUDA it is recorded, and replayed
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
-    learn: Callable | None = None  # train_step of this run; on CUDA it is recorded, and replayed
 
 
 def train_epoch(run: Run) -> tuple[float, float]:
@@ -206,7 +205,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
           own_random_numbers(run.generator)):
         for step, batch in enumerate(order.split(recipe.batch_size)):  # the last one may be short
             set_learning_rate(run.optimiser, learning_rate(recipe, epoch * steps + step, steps))
-            losses[step], accuracies[step] = run.learn(batch)  # this is `train_step`, below
+            losses[step], accuracies[step] = run.learn(run, batch)  # `train_step`, below
             if bar.due():
                 check_finite(losses, run)  # here it waits for the device
                 bar.show((step + 1) * recipe.batch_size, f"  loss {losses[step].item():.3f}")
@@ -262,12 +261,13 @@ def validate(run: Run) -> tuple[float, float]:
 # --- One run --------------------------------------------------------------------------------------
 
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
-          precision: str = "auto", base: model.Network | None = None) -> model.Network:
+          precision: str = "auto", base: model.Network | None = None,
+          graph: bool = True) -> model.Network:
     """Train a network, from the weights of `base` or from fresh ones, and return it as it was in
     its best epoch, by the validation images; the rows of its epochs are its .history. It writes
     nothing, prints nothing but a progress bar on a terminal, and never looks at the test images.
     Raises UsageError for settings that can't work."""
-    run = start(recipe, digits, seed, device, precision, base)
+    run = start(recipe, digits, seed, device, precision, base, graph)
     for _ in epochs(run):
         pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
     return finish(run)
@@ -301,8 +301,8 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
     run = Run(recipe, images, labels, digits.train_images[validation].to(device),
               digits.train_labels[validation].to(device), net, averaging(net), optimiser,
-              generator, precision, EarlyStopping(recipe.patience))
-    run.learn = recorded(partial(train_step, run), run, graph)
+              generator, precision, EarlyStopping(recipe.patience),
+              recorded(train_step, images, graph))
     return run
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import idx_data
 from support.command_line import Parser, add_data_arguments, may_download, run_script, say
-from support.errors import require
+from support.errors import UsageError, require
 from support.files import write_whole
 
 import numpy as np
@@ -21,7 +21,7 @@ PIECE = 10_000  # images that are written at once
 
 def write_many(count: int, digits: idx_data.Digits, out: Path) -> None:
     """The training part repeated until it has `count` images, the test part as it is, as four IDX
-    files. Takes little memory."""
+    files. The images take little memory, the labels 20 bytes each."""
     images, labels = digits.train_images.numpy(), digits.train_labels.numpy().astype(np.int32)
 
     def write_images(file):
@@ -44,8 +44,11 @@ def main(arguments: list[str]) -> int:
     add_data_arguments(parser)
     options = parser.parse_args(arguments)
     require(1 <= options.count < 2**32, "count", "from 1 to 2^32 - 1", options.count)
+    out = Path(options.out)
+    if any((out / name).exists() for name in idx_data.FILES):
+        raise UsageError(f"{out} holds a data set already; name another folder")
     digits = idx_data.load_digits(options.data, may_download(options), options.mirror)
-    write_many(options.count, digits, Path(options.out))
+    write_many(options.count, digits, out)
     say(f"wrote {options.count:,} training images to {options.out}")
     return 0
 

@@ -279,6 +279,11 @@ def fill(net: nn.Module, weights: dict) -> None:
     net.load_state_dict(weights)
 
 
+def shapes(weights: dict) -> dict:
+    """The shape of each tensor by its name; None for what is no tensor."""
+    return {name: getattr(tensor, "shape", None) for name, tensor in weights.items()}
+
+
 def check_tensor(name: str, tensor, wanted: torch.Tensor) -> None:
     """Raise FormatError if `tensor` cannot take the place of `wanted`."""
     if not isinstance(tensor, torch.Tensor):

@@ -10,9 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
-from support.errors import FormatError, UsageError, require
+from support.errors import FormatError, UsageError, is_out_of_memory, require
 from support.files import check_writable
 
 
@@ -38,7 +36,9 @@ def run_script(main) -> None:
             status = fail(f"{error.filename}: {error.strerror}{ADVICE.get(error.errno, '')}")
         else:
             status = fail(str(error))
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         status = fail("out of memory; close other programs, or use fewer or smaller files")
     except KeyboardInterrupt as interruption:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the first

@@ -1,5 +1,8 @@
-"""The two errors that a user sees as one line, and the file's name before a message."""
+"""The two errors that a user sees as one line, the file's name before a message, and how to tell
+that memory was not enough."""
 from contextlib import contextmanager
+
+import torch
 
 
 class FormatError(ValueError):
@@ -31,3 +34,10 @@ def require(fits: bool, name: str, expected: str, found) -> None:
     """Raise UsageError if a setting is out of its range."""
     if not fits:
         raise UsageError(f"{name} must be {expected}, not {found}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory, or a GPU's, was not enough: torch has no type for a
+    CPU's."""
+    return (isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            or "allocate memory" in str(error))

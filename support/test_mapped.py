@@ -123,6 +123,9 @@ class TestManyImages(TestCase):
         done = run("support/benchmark_data.py", 0, out, "--data", data,
                    env={"PYTHONPATH": str(HERE)})
         self.error_line(done, "count must be from 1")
+        done = run("support/benchmark_data.py", 50, data, "--data", data,
+                   env={"PYTHONPATH": str(HERE)})
+        self.error_line(done, "holds a data set already")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def free_port() -> int:
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
 
 
-@unittest.skipUnless(dist.is_available() and os.name != "nt", "needs torch.distributed with gloo")
+@unittest.skipUnless(sys.platform == "linux" and dist.is_available(), "needs /proc and gloo")
 class TestProcesses(ToyTestCase):
     def start(self, *command, **environment):
         return subprocess.Popen([sys.executable, *map(str, command)], cwd=self.folder, text=True,
@@ -104,11 +104,11 @@ class TestProcesses(ToyTestCase):
         torch.testing.assert_close(results["mean"], torch.full((2,), 0.55))
 
     def test_an_error_is_said_once(self):
-        done = self.two(HERE / "train.py", "--recipe", "lenett")
-        self.assertEqual([status for status, _, _ in done], [2, 2])
-        said = sorted(output + errors for _, output, errors in done)
-        self.assertEqual(said, ["", "error: --recipe 'lenett' does not exist; did you mean "
-                                    "lenet?\n"])
+        wrong = self.torchrun("--recipe", "lenett", nproc_per_node=2, master_port=free_port())
+        output, errors = wrong.communicate(timeout=300)
+        self.assertEqual((wrong.returncode, output), (1, ""))
+        self.assertEqual(errors.count("error: --recipe 'lenett' does not exist; did you mean "
+                                      "lenet?\n"), 1, errors)
 
     def test_a_worker_is_killed_and_the_run_goes_on(self):
         """Two machines with a process each train as one machine with two; so do two processes of

@@ -209,6 +209,11 @@ class TestCase(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
 
+    def enter(self, manager) -> None:
+        """`with manager:` until the test is over. (unittest has it from Python 3.11 on.)"""
+        manager.__enter__()
+        self.addCleanup(manager.__exit__, None, None, None)
+
     def file(self, data: bytes, name: str = "file") -> Path:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
