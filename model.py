@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.checkpoint import (bare_network, check_content, fill, plain_names, read_torch,
-                                save_torch)
+                                save_torch, shapes)
 from support.command_line import Parser, choose, run_script, say
 from support.errors import FormatError, UsageError, in_file
 
@@ -125,9 +125,9 @@ def head(channels: int, grid: int, classes: int) -> list[nn.Module]:
 # Sides in pixels are 28 -> 26 -> 24, pooled to 12 -> 10 -> 8, pooled to 4, where nothing is padded.
 
 def small(classes: int) -> list[nn.Module]:
-    return [*block(1, 16, padding=1), *block(16, 16, padding=1, pool=True),
-            *block(16, 24, padding=1), *block(24, 32, padding=1, pool=True),
-            *block(32, 32), *head(32, 5, classes)]
+    # 28 pixels a side, where most of the time would go, for one convolution only; then 14, and 7.
+    return [*block(1, 16, kernel=5, padding=2, pool=True), *block(16, 24, padding=1),
+            *block(24, 32, padding=1, pool=True), *block(32, 40), *head(40, 5, classes)]
 
 
 def tiny10k(classes: int) -> list[nn.Module]:
@@ -145,10 +145,11 @@ def tiny2k(classes: int) -> list[nn.Module]:
             *separable(20, 20), *head(20, 2, classes)]
 
 
-def quick(classes: int) -> list[nn.Module]:
+def quick(classes: int, channels: int = 16) -> list[nn.Module]:
     # A stride of 2 in place of the first pooling: three quarters of the outputs are not computed.
-    return [*block(1, 16, kernel=5, stride=2), *block(16, 32, pool=True), nn.Flatten(),
-            nn.Linear(800, 128, bias=False), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, classes)]
+    return [*block(1, 16, kernel=5, stride=2), *block(16, channels, pool=True), nn.Flatten(),
+            nn.Linear(25 * channels, 128, bias=False), nn.LayerNorm(128), nn.ReLU(),
+            nn.Linear(128, classes)]
 
 
 def accurate(classes: int) -> list[nn.Module]:
@@ -161,16 +162,29 @@ def robust(classes: int) -> list[nn.Module]:
             *block(112, 176), *head(176, 2, classes)]
 
 
+# --- Earlier versions, whose checkpoints are still read -------------------------------------------
+
+def earlier_small(classes: int) -> list[nn.Module]:
+    return [*block(1, 16, padding=1), *block(16, 16, padding=1, pool=True),
+            *block(16, 24, padding=1), *block(24, 32, padding=1, pool=True),
+            *block(32, 32), *head(32, 5, classes)]
+
+
+def earlier_quick(classes: int) -> list[nn.Module]:
+    return quick(classes, channels=32)
+
+
+EARLIER = {"small": earlier_small, "quick": earlier_quick}
 MODELS = {"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k, "quick": quick,
           "accurate": accurate, "robust": robust, "wide": wide, "dropout": dropout,
           "compact": compact, "baseline": baseline, "lenet": lenet}
 
 
-def build(name: str, classes: int = 10, other: bool = False) -> Network:
+def build(name: str, classes: int = 10, other: bool = False, models=MODELS) -> Network:
     """A network with fresh weights, drawn from torch's global generator. With `other` it has one
     logit more, the last, for what is none of the classes. Raises UsageError for a name that is not
     in MODELS."""
-    layers = MODELS[choose(name, MODELS, "network")]
+    layers = models[choose(name, models, "network")]
     net = Network(name, classes, layers(classes + int(other)), other)
     return net.to(memory_format=torch.channels_last)  # the layout that is fast on a CPU
 
@@ -253,8 +267,9 @@ def load(path, device="cpu", name: str | None = None) -> Network:
     with in_file(path):
         if "weights" in content and "format" in content:
             check_content(content, FORMAT, MODELS, name)
-            net = build(content["model"], content["classes"], content.get("other", False))
-            fill(net, plain_names(content["weights"]))
+            weights = plain_names(content["weights"])
+            net = build_for(weights, content)
+            fill(net, weights)
             net.mean, net.std = content["mean"], content["std"]
             net.content = content.get("content", "digits")  # older files are of digits
             net.labels = content.get("labels")
@@ -266,6 +281,17 @@ def load(path, device="cpu", name: str | None = None) -> Network:
             raise FormatError("expected a checkpoint of this project, found other data; if it is "
                               "a bare state_dict, say of which network with --model NAME")
     return net.to(device).eval()
+
+
+def build_for(weights: dict, content: dict) -> Network:
+    """The network of a checkpoint, with fresh weights: as it is made today or, if the checkpoint's
+    are those of an earlier version, as it was made then."""
+    name, classes, other = content["model"], content["classes"], content.get("other", False)
+    if name in EARLIER:
+        earlier = build(name, classes, other, EARLIER)
+        if shapes(weights) == shapes(earlier.state_dict()):
+            return earlier
+    return build(name, classes, other)
 
 
 def find_checkpoint() -> Path:
