@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -168,7 +169,8 @@ def speed_row(name: str, digits: idx_data.Digits, root: Path, folder: str) -> st
 
 
 def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]:
-    """`quick` with two scripts, and an epoch of `dropout` with one through a DataLoader."""
+    """`quick` with two scripts, an epoch of `small` with one of its earlier network, and one of
+    `dropout` with one through a DataLoader."""
     seconds, accuracy = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(ROUNDS):
@@ -181,6 +183,12 @@ def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]
             took, correct = fast_script(digits, seed)
             seconds["fast"].append(took)
             accuracy["fast"].append(correct)
+            for name, models in (("small", model.MODELS), ("earlier", model.EARLIER)):
+                recipe = replace(train.RECIPES["small"], epochs=1)
+                net = model.build("small", models=models)
+                run = train.start(recipe, digits, seed, "cpu", base=net)
+                next(train.epochs(run))
+                seconds[name] += run.seconds
             all_images = ("--val-fraction", "0.0001")
             result, _ = epoch_of("dropout", root, folder, *all_images)
             seconds["dropout"].append(result["train_seconds"])
@@ -196,6 +204,8 @@ def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]
             f"quick takes 1/{typical['fast'] / typical['quick']:.1f}",
             f"PyTorch's example, 4 epochs    {text['example']}; "
             f"quick takes 1/{typical['example'] / typical['quick']:.0f}",
+            f"small, one epoch               {text['small']}; of its earlier network "
+            f"{text['earlier']}, {typical['small'] / typical['earlier']:.2f} of the time",
             f"dropout, one epoch             {text['dropout']}; through a DataLoader "
             f"{text['loader']}, {typical['loader'] / typical['dropout']:.1f} times as long"]
 
