@@ -6,6 +6,7 @@ digits. Numpy only. The order of this file: a grey picture, paper and ink, conne
 digit as MNIST draws it, candidates.
 """
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,11 @@ NO_INK = "no ink found: the picture is empty, or too faint"
 
 # --- A grey picture -------------------------------------------------------------------------------
 
+PIXELS = 1 << 20  # of a picture that are looked at, or computed, at once
+
+
 def composite(rgba: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8 becomes opaque (H, W, 3), uint8 or float32. Raises FormatError where nothing
-    is visible.
+    """(H, W, 4) uint8 becomes opaque (H, W, 3) uint8. Raises FormatError where nothing is visible.
 
     What lies behind the transparent parts is not in the file. Where all that is visible is ink, it
     is the one of black and white that the ink stands out from. Where most of the picture is
@@ -33,13 +36,22 @@ def composite(rgba: np.ndarray) -> np.ndarray:
         return rgba[..., :3]
     if not alpha.any():
         raise FormatError(NO_INK)
-    seen = rgba[alpha[..., 0] > alpha.max() / 2]
+    step = math.ceil(math.sqrt(alpha.size / PIXELS))
+    few = rgba[::step, ::step]
+    seen = few[few[..., 3] > alpha.max() / 2]
+    if not len(seen):  # what is visible is too little for so coarse a look
+        seen = rgba[alpha[..., 0] > alpha.max() / 2]
     grey = luminance(seen)
     behind = 0 if grey.mean() > 127 else 255
-    if len(seen) > alpha.size / 2 and np.ptp(np.percentile(grey, [2, 98])) > 40:
+    if len(seen) > few[..., 3].size / 2 and np.ptp(np.percentile(grey, [2, 98])) > 40:
         behind = np.median(seen[:, :3], axis=0)
-    part = alpha / np.float32(255)
-    return rgba[..., :3] * part + np.float32(behind) * (1 - part)
+    rgb = np.empty((*rgba.shape[:2], 3), np.uint8)
+    rows = max(1, PIXELS // rgba.shape[1])
+    for top in range(0, len(rgba), rows):
+        band = slice(top, top + rows)
+        part = alpha[band] / np.float32(255)
+        rgb[band] = np.rint(rgba[band, :, :3] * part + np.float32(behind) * (1 - part))
+    return rgb
 
 
 def shrink(rgb: np.ndarray, side: int) -> np.ndarray:
