@@ -149,8 +149,9 @@ class TestIdx(TestCase):
     def test_more_than_memory_holds_is_refused_by_the_header(self):
         """Files of gigabytes that take no place on the disk; what comes after a header is not
         looked at."""
-        header = bytes.fromhex("00000803 00080000 00001000 00001000")  # 8 TiB
-        for data, size in ((header, (1 << 43) + 16), (gzip.compress(header + bytes(99)), 1 << 34)):
+        header = bytes.fromhex("00000803 00080000 00001000 00001000")  # 8 TiB of bytes
+        words = bytes.fromhex("00000c03 00020000 00001000 00001000")  # of int32: not to be mapped
+        for data, size in ((words, (1 << 43) + 16), (gzip.compress(header + bytes(99)), 1 << 34)):
             path = self.file(data)
             with contextlib.suppress(OSError):
                 os.truncate(path, size)
@@ -786,10 +787,10 @@ class TestTrain(ToyTestCase):
         self.assertEqual([reading.digit for row in rows for reading in row], [2, 0, 2, 6])
         images, labels = (torch.from_numpy(part) for part in
                           examples(self.digits.test_images.numpy(),
-                                   self.digits.test_labels.numpy(), range(10), 5))
+                                   self.digits.test_labels.numpy(), range(20), 5))
         others = images[labels == 10]
         was, now = (evaluate.predict_all(net, others).argmax(1) == 10 for net in (base, mine))
-        self.assertGreater(now.sum(), 0.9 * was.sum())
+        self.assertGreater(now.sum(), 0.85 * was.sum())
 
     def test_from_a_checkpoint_that_does_not_fit(self):
         self.here("--recipe", "lenet", "--epochs", 1, "--out", "ten.pt")

@@ -183,7 +183,7 @@ class TestPlain(TestCase):
 
     def test_the_flag_decides(self):
         write_toy(self.folder / "toy", 600, 20)
-        arguments = ["--data", "toy", "--recipe", "quick", "--batch-size", 64]
+        arguments = ["--data", "toy", "--recipe", "quick", "--batch-size", 64, "--epochs", 2]
         for content in ("digits", "plain"):
             out, _ = call(train, *arguments, "--content", content, cwd=self.folder)
             self.assertIn(f"content {content}: given by --content or --from", out)
