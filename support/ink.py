@@ -38,12 +38,14 @@ def composite(rgba: np.ndarray) -> np.ndarray:
         raise FormatError(NO_INK)
     step = math.ceil(math.sqrt(alpha.size / PIXELS))
     few = rgba[::step, ::step]
-    seen = few[few[..., 3] > alpha.max() / 2]
-    if not len(seen):  # what is visible is too little for so coarse a look
-        seen = rgba[alpha[..., 0] > alpha.max() / 2]
+    visible = few[..., 3] > alpha.max() / 2
+    if not visible.any():  # too little of it is, for so coarse a look
+        few = rgba
+        visible = few[..., 3] > alpha.max() / 2
+    seen = few[visible]
     grey = luminance(seen)
     behind = 0 if grey.mean() > 127 else 255
-    if len(seen) > few[..., 3].size / 2 and np.ptp(np.percentile(grey, [2, 98])) > 40:
+    if visible.mean() > 0.5 and np.ptp(np.percentile(grey, [2, 98])) > 40:
         behind = np.median(seen[:, :3], axis=0)
     rgb = np.empty((*rgba.shape[:2], 3), np.uint8)
     rows = max(1, PIXELS // rgba.shape[1])
