@@ -124,17 +124,22 @@ def may_be_idx(head: bytes) -> bool:
     return head.startswith((b"\0\0", GZIP_MAGIC)) and not is_heic
 
 
+def idx_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """The header of the IDX file that holds an array of this element type and shape.
+    Raises ValueError for an element type that IDX does not have (bool, int64, ...)."""
+    codes = [code for code, known in ELEMENT_TYPES.items() if known == dtype.newbyteorder(">")]
+    if not codes:
+        raise ValueError(f"IDX has no element type for {dtype}: convert it to uint8, int8, "
+                         "int16, int32, float32 or float64")
+    return struct.pack(f">HBB{len(shape)}I", 0, codes[0], len(shape), *shape)
+
+
 def idx_bytes(array: np.ndarray) -> tuple[bytes, np.ndarray]:
     """The header and the big-endian elements of the IDX file that holds `array`.
-    Raises ValueError for an element type that IDX does not have (bool, int64, ...)."""
+    Raises ValueError as idx_header does."""
     array = np.asarray(array)
-    big_endian = array.dtype.newbyteorder(">")
-    codes = [code for code, dtype in ELEMENT_TYPES.items() if dtype == big_endian]
-    if not codes:
-        raise ValueError(f"IDX has no element type for {array.dtype}: convert it to uint8, int8, "
-                         "int16, int32, float32 or float64")
-    header = struct.pack(f">HBB{array.ndim}I", 0, codes[0], array.ndim, *array.shape)
-    return header, array.astype(big_endian, order="C", copy=False)
+    header = idx_header(array.dtype, array.shape)
+    return header, array.astype(array.dtype.newbyteorder(">"), order="C", copy=False)
 
 
 def write_idx(path, array: np.ndarray) -> None:

@@ -214,7 +214,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
     check_finite(losses, run)
     sizes = torch.full((steps,), float(recipe.batch_size))  # a short batch counts less
     sizes[-1] = count - (steps - 1) * recipe.batch_size
-    correct = round((accuracies.double() @ sizes.double()).item())
+    correct = round((accuracies.double() @ sizes.double()).item())  # of means, a whole number
     return (losses @ sizes / count).item(), correct / count
 
 
@@ -299,11 +299,10 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
         images, labels = with_forms(images, labels, recipe.forms, generator)
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
-    run = Run(recipe, images, labels, digits.train_images[validation].to(device),
-              digits.train_labels[validation].to(device), net, averaging(net), optimiser,
-              generator, precision, EarlyStopping(recipe.patience),
-              recorded(train_step, images, graph))
-    return run
+    return Run(recipe, images, labels, digits.train_images[validation].to(device),
+               digits.train_labels[validation].to(device), net, averaging(net), optimiser,
+               generator, precision, EarlyStopping(recipe.patience),
+               recorded(train_step, images, graph))
 
 
 def learns_other(recipe: Recipe, digits: Digits) -> bool:

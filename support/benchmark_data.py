@@ -6,7 +6,6 @@
 The repeated images are the same to the byte, so that held-out ones are among those to learn from:
 such a data set shows how fast training is, not how good.
 """
-import struct
 from pathlib import Path
 
 import idx_data
@@ -25,7 +24,7 @@ def write_many(count: int, digits: idx_data.Digits, out: Path) -> None:
     images, labels = digits.train_images.numpy(), digits.train_labels.numpy().astype(np.int32)
 
     def write_images(file):
-        file.write(struct.pack(">HBB3I", 0, 0x08, 3, count, *images.shape[1:]))
+        file.write(idx_data.idx_header(images.dtype, (count, *images.shape[1:])))
         for first in range(0, count, PIECE):
             numbers = np.arange(first, min(first + PIECE, count)) % len(images)
             file.write(images[numbers].tobytes())

@@ -39,7 +39,8 @@ def cut(candidate: Candidate) -> list[Candidate]:
     strength = candidate.strength
     height, width = strength.shape
     filled = (strength >= 0.5).sum(0)
-    left_of = np.append(0, filled.cumsum()) / max(filled.sum(), 1)  # a column: which share of it
+    # The share of the ink that lies left of each column.
+    left_of = np.append(0, filled.cumsum()) / max(filled.sum(), 1)
     places = []
     for x in np.argsort(filled, kind="stable"):
         if all(abs(left_of[x] - left_of[other]) >= LEAST for other in [0, width, *places]):

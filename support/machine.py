@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.command_line import choose
 from support.errors import UsageError
-from support.processes import count, own_device
+from support.processes import count, count_here, own_device
 
 import numpy as np
 import torch
@@ -65,14 +65,13 @@ def memory_left() -> float:
     limit of a control group (both shared by the processes of torchrun), a limit by `ulimit -v` or
     `ulimit -d`. Infinite where it says nothing."""
     found = [math.inf]
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     for line in said_by_linux("/proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
-            found.append(1024 * int(line.split()[1]) // processes)
+            found.append(1024 * int(line.split()[1]) // count_here())
     for path in control_group_files(said_by_linux("/proc/self/cgroup")):
         limit = said_by_linux(path).strip()  # or "max", or nothing
         if limit.isdecimal():
-            found.append(int(limit) // processes)
+            found.append(int(limit) // count_here())
     if resource:
         for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
             limit, _ = resource.getrlimit(kind)

@@ -42,6 +42,11 @@ def rank() -> int:
     return dist.get_rank()
 
 
+def count_here() -> int:
+    """How many of them torchrun has started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 # --- What a training step needs -------------------------------------------------------------------
 
 def share(batch: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -111,7 +116,7 @@ def own_device(device: torch.device) -> torch.device:
     if device.type != "cuda" or device.index is not None:
         raise UsageError(f"--device {device}: several processes compute on cpu or on cuda, "
                          "where each has a GPU of its own")
-    found, wanted = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    found, wanted = torch.cuda.device_count(), count_here()
     if found < wanted:
         raise UsageError(f"{wanted} processes on this machine need as many GPUs, found {found}; "
                          f"say torchrun --nproc-per-node {found}, or --device cpu")
@@ -159,11 +164,10 @@ def command() -> str:
     """How a script is started with as many processes as now."""
     if count() == 1:
         return "python"
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
     text = "torchrun"
-    if here < count():
-        text += f" --nnodes {count() // here}"
-    return f"{text} --nproc-per-node {here}"
+    if count_here() < count():
+        text += f" --nnodes {count() // count_here()}"
+    return f"{text} --nproc-per-node {count_here()}"
 
 
 # --- Starting and ending together -----------------------------------------------------------------
