@@ -34,15 +34,6 @@ def flood_fill(mask: np.ndarray) -> np.ndarray:
 
 
 class TestComponents(unittest.TestCase):
-    def test_what_a_coarse_look_at_a_large_picture_misses(self):
-        """Dark ink in every second row of the left half, so a quarter is visible: on white."""
-        rgba = np.zeros((1200, 1200, 4), np.uint8)
-        rgba[1::2, :600, 3] = 255
-        rgba[1::2, :300, :3] = 100
-        rgb = ink.composite(rgba)
-        self.assertEqual(rgb[0, 0].tolist(), [255, 255, 255])
-        self.assertEqual(rgb[1, [0, 300, 600]].tolist(), [[100] * 3, [0] * 3, [255] * 3])
-
     def test_against_flood_fill(self):
         rng = np.random.default_rng(0)
         for _ in range(100):
@@ -69,6 +60,15 @@ class TestComponents(unittest.TestCase):
 
 
 class TestGrey(unittest.TestCase):
+    def test_what_a_coarse_look_at_a_large_picture_misses(self):
+        """Dark ink in every second row of the left half, so a quarter is visible: on white."""
+        rgba = np.zeros((1200, 1200, 4), np.uint8)
+        rgba[1::2, :600, 3] = 255
+        rgba[1::2, :300, :3] = 100
+        rgb = ink.composite(rgba)
+        self.assertEqual(rgb[0, 0].tolist(), [255, 255, 255])
+        self.assertEqual(rgb[1, [0, 300, 600]].tolist(), [[100] * 3, [0] * 3, [255] * 3])
+
     def test_resampling_keeps_the_mean(self):
         rng = np.random.default_rng(0)
         grey = rng.random((60, 40)).astype(np.float32)
