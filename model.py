@@ -14,16 +14,18 @@ from pathlib import Path
 from support.checkpoint import (bare_network, check_content, fill, plain_names, read_torch,
                                 save_torch, shapes)
 from support.command_line import Parser, choose, run_script, say
+from support.earlier import earlier_networks
 from support.errors import FormatError, UsageError, in_file
 
 import torch  # after support/__init__.py, which says why
 from torch import nn
+from torch.nn import functional as F
 
 SIZE = 28  # pixels a side
 
 # Layers are named by their kind and a number: conv1, relu1, conv2, ...
 KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "norm", nn.LayerNorm: "norm",
-         nn.MaxPool2d: "maxpool", nn.ReLU: "relu", nn.Flatten: "flatten",
+         nn.MaxPool2d: "maxpool", nn.AvgPool2d: "avgpool", nn.ReLU: "relu", nn.Flatten: "flatten",
          nn.Dropout: "dropout", nn.Dropout2d: "dropout"}
 
 
@@ -51,6 +53,10 @@ class Network(nn.Sequential):
     @property
     def class_names(self) -> list[str]:
         return self.labels or [str(label) for label in range(self.classes)]
+
+    def named_layers(self) -> list[tuple[str, nn.Module]]:
+        """All layers in their order. One that is used twice has two names."""
+        return list(self.named_modules(remove_duplicate=False))[1:]  # the first is the network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, classes) of standardised images (B, 1, 28, 28)."""
@@ -109,9 +115,15 @@ def block(channels: int, wider: int, kernel: int = 3, stride: int = 1, padding: 
 
 def separable(channels: int, wider: int, padding: int = 0, pool: bool = False) -> list[nn.Module]:
     """A block with six to eight times fewer weights: a 3×3 convolution of each channel by itself,
-    then a 1×1 convolution that mixes the channels (Howard et al., "MobileNets", 2017)."""
-    each_by_itself = nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False)
-    return [each_by_itself, *block(channels, wider, kernel=1, pool=pool)]
+    then a 1×1 convolution that mixes the channels (Howard et al., "MobileNets", 2017). So few learn
+    more with means and SiLU (Elfwing, Uchibe and Doya, 2018) than with maxima and ReLU."""
+    layers = [nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False),
+              nn.Conv2d(channels, wider, 1, bias=False)]
+    if pool:
+        layers.append(nn.AvgPool2d(2))
+    layers.append(nn.BatchNorm2d(wider))
+    layers.append(nn.SiLU())
+    return layers
 
 
 def head(channels: int, grid: int, classes: int) -> list[nn.Module]:
@@ -131,25 +143,47 @@ def small(classes: int) -> list[nn.Module]:
 
 
 def tiny10k(classes: int) -> list[nn.Module]:
-    return [*block(1, 8), *block(8, 16, pool=True), *separable(16, 32, padding=1),
-            *separable(32, 48, pool=True), *separable(48, 64, padding=1), *head(64, 5, classes)]
+    return [*block(1, 16, kernel=5, pool=True), *separable(16, 40, padding=1),
+            *separable(40, 48, pool=True), *separable(48, 64, padding=1), *head(64, 5, classes)]
 
 
 def tiny5k(classes: int) -> list[nn.Module]:
     return [*block(1, 16, kernel=5, pool=True), *separable(16, 24, padding=1),
-            *separable(24, 32, pool=True), *separable(32, 36, padding=1), *head(36, 5, classes)]
+            *separable(24, 32, pool=True), *separable(32, 38, padding=1), *head(38, 5, classes)]
 
 
 def tiny2k(classes: int) -> list[nn.Module]:
-    return [*block(1, 8, kernel=5, pool=True), *separable(8, 16), *separable(16, 20, pool=True),
-            *separable(20, 20), *head(20, 2, classes)]
+    return [*block(1, 8, kernel=5, pool=True), *separable(8, 16),
+            *separable(16, 20, pool=True), *separable(20, 22), *head(22, 2, classes)]
 
 
-def quick(classes: int, channels: int = 16) -> list[nn.Module]:
+def golf(classes: int) -> list[nn.Module]:
+    # The same filters are used three times, where the image has 13, 6 and 6 pixels a side.
+    filters = separable(10, 10, padding=1)[:2]
+    layers = block(1, 10, pool=True)
+    for pool in (True, False, True):
+        layers += filters
+        if pool:
+            layers.append(nn.AvgPool2d(2))
+        layers += [nn.BatchNorm2d(10), nn.SiLU()]
+    return [*layers, *head(10, 3, classes)]
+
+
+class FeatureNorm(nn.BatchNorm1d):
+    """Batch normalisation of features (B, features). One image alone has no variance; it gets the
+    mean and variance of the batches before."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+
+
+def quick(classes: int) -> list[nn.Module]:
     # A stride of 2 in place of the first pooling: three quarters of the outputs are not computed.
-    return [*block(1, 16, kernel=5, stride=2), *block(16, channels, pool=True), nn.Flatten(),
-            nn.Linear(25 * channels, 128, bias=False), nn.LayerNorm(128), nn.ReLU(),
-            nn.Linear(128, classes)]
+    # What moves much memory is narrow, or left out; matrix products are cheap.
+    return [nn.Conv2d(1, 8, 5, stride=2), nn.ReLU(), *block(8, 16, pool=True), nn.Flatten(),
+            nn.Linear(400, 256, bias=False), FeatureNorm(256), nn.ReLU(), nn.Linear(256, classes)]
 
 
 def accurate(classes: int) -> list[nn.Module]:
@@ -162,21 +196,9 @@ def robust(classes: int) -> list[nn.Module]:
             *block(112, 176), *head(176, 2, classes)]
 
 
-# --- Earlier versions, whose checkpoints are still read -------------------------------------------
-
-def earlier_small(classes: int) -> list[nn.Module]:
-    return [*block(1, 16, padding=1), *block(16, 16, padding=1, pool=True),
-            *block(16, 24, padding=1), *block(24, 32, padding=1, pool=True),
-            *block(32, 32), *head(32, 5, classes)]
-
-
-def earlier_quick(classes: int) -> list[nn.Module]:
-    return quick(classes, channels=32)
-
-
-EARLIER = {"small": earlier_small, "quick": earlier_quick}
-MODELS = {"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k, "quick": quick,
-          "accurate": accurate, "robust": robust, "wide": wide, "dropout": dropout,
+EARLIER = earlier_networks(block, head)  # whose checkpoints are still read
+MODELS = {"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k, "golf": golf,
+          "quick": quick, "accurate": accurate, "robust": robust, "wide": wide, "dropout": dropout,
           "compact": compact, "baseline": baseline, "lenet": lenet}
 
 
@@ -212,13 +234,15 @@ def trace(net: Network) -> list[Layer]:
     net.eval()
     x = torch.zeros(1, 1, SIZE, SIZE, device=next(net.parameters()).device)
     with torch.inference_mode():
-        for name, module in net.named_children():
+        for name, module in net.named_layers():
             x = module(x)
             count = parameters(module)
-            if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+            if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm1d, nn.LayerNorm)):
                 work = x.numel()
             else:  # each parameter is used once at each place: height × width of them, or one
                 work = count * math.prod(x.shape[2:])
+            if any(module is layer.module for layer in layers):
+                count = 0  # it was here before, and its parameters are the same ones
             layers.append(Layer(name, module, tuple(x.shape[1:]), count, work))
     net.train(was_training)
     return layers
@@ -287,10 +311,11 @@ def build_for(weights: dict, content: dict) -> Network:
     """The network of a checkpoint, with fresh weights: as it is made today or, if the checkpoint's
     are those of an earlier version, as it was made then."""
     name, classes, other = content["model"], content["classes"], content.get("other", False)
-    if name in EARLIER:
-        earlier = build(name, classes, other, EARLIER)
-        if shapes(weights) == shapes(earlier.state_dict()):
-            return earlier
+    for models in EARLIER:
+        if name in models:
+            earlier = build(name, classes, other, models)
+            if shapes(weights) == shapes(earlier.state_dict()):
+                return earlier
     return build(name, classes, other)
 
 

@@ -332,7 +332,7 @@ class TestMnist(TestCase):
 
 # What the published designs have, and what the project's own stay below.
 PARAMETERS = {"wide": 241_546, "dropout": 21_840, "compact": 24_488, "lenet": 21_840}
-LIMITS = {"small": 25_000, "tiny10k": 10_000, "tiny5k": 5_000, "tiny2k": 2_000}
+LIMITS = {"small": 25_000, "tiny10k": 10_000, "tiny5k": 5_000, "tiny2k": 2_000, "golf": 570}
 
 
 class TestModel(TestCase):
@@ -350,8 +350,8 @@ class TestModel(TestCase):
                                   torch.nn.Linear)  # raw logits
 
     def test_a_checkpoint_of_an_earlier_version_is_read(self):
-        for name in model.EARLIER:
-            net = model.build(name, 7, models=model.EARLIER).eval()
+        for models, name in [(models, name) for models in model.EARLIER for name in models]:
+            net = model.build(name, 7, models=models).eval()
             model.save(net, self.folder / "earlier.pt")
             again = model.load(self.folder / "earlier.pt")
             image = torch.rand(2, 1, 28, 28)
@@ -366,6 +366,11 @@ class TestModel(TestCase):
                       ["total", "21,840", "487,600"], ["64 images", "31.21 M"]):
             self.assertTrue(any(all(word in line for word in words) for line in text.splitlines()),
                             words)
+        # Filters that are used again cost work again, 6² positions × 9 × 10, but no parameters.
+        layers = {layer.name: layer for layer in model.trace(model.build("golf"))}
+        self.assertIs(layers["conv2"].module, layers["conv4"].module)
+        self.assertEqual((layers["conv4"].parameters, layers["conv4"].multiply_adds), (0, 3240))
+        self.assertEqual(sum(layer.parameters for layer in layers.values()), 560)
         self.assertIn("21,840", run("model.py", "lenet", check=0).stdout)
         self.assertIn("did you mean lenet", run("model.py", "lenett", check=2).stderr)
 
@@ -670,6 +675,18 @@ class TestTrain(ToyTestCase):
         expected = evaluate.evaluate(run.net, run.images, run.labels)
         self.assertAlmostEqual(loss, expected.loss, 5)
         self.assertEqual(accuracy, expected.accuracy)
+
+    def test_a_last_batch_of_one_image(self):
+        """It has no variance, by which batch normalisation would divide."""
+        digits = idx_data.load_digits(self.data)
+        for name in train.RECIPES:
+            recipe = replace(train.RECIPES[name], forms=0, composed=0)
+            run = train.start(recipe, digits, device="cpu", precision="float32")
+            run.images = run.images[: recipe.batch_size + 1]
+            run.labels = run.labels[: recipe.batch_size + 1]
+            train.train_epoch(run)
+            weights = run.net.state_dict().values()
+            self.assertTrue(all(tensor.isfinite().all() for tensor in weights), name)
 
     def test_from_another_program(self):
         """One line trains; nothing is written, nothing is printed."""

@@ -91,14 +91,16 @@ OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_
 
 RECIPES = {
     "small": replace(OWN, about="the default: batch norm, affine augmentation, one-cycle"),
-    "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=20),
+    "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=20, lr=0.02),
     "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=20, lr=0.02),
     "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30, lr=0.02),
+    "golf": replace(OWN, about="below 570", model="golf", epochs=40, lr=0.06,
+                    augment=Augment(degrees=5, shift=1, scale=0.05, shear=0.05)),
     # A single epoch: no augmentation, for there is no time to learn by heart; a short memory of the
     # gradients, for they are soon out of date; label smoothing, so that digits which are read
     # correctly already leave the few steps to the others.
-    "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=256,
-                     lr=0.03, betas=(0.8, 0.95), label_smoothing=0.1, augment=Augment()),
+    "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=512,
+                     lr=0.06, betas=(0.7, 0.9), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1),
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",

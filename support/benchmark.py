@@ -184,7 +184,7 @@ def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]
             took, correct = fast_script(digits, seed)
             seconds["fast"].append(took)
             accuracy["fast"].append(correct)
-            for name, models in (("small", model.MODELS), ("earlier", model.EARLIER)):
+            for name, models in (("small", model.MODELS), ("earlier", model.EARLIER[0])):
                 recipe = replace(train.RECIPES["small"], epochs=1)
                 net = model.build("small", models=models)
                 run = train.start(recipe, digits, seed, "cpu", base=net)

@@ -271,14 +271,14 @@ def filters(net: nn.Module) -> str:
     return svg("filters", height + 8, "The first convolution", words, parts)
 
 
-def stages(net: nn.Module, x: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+def stages(net, x: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     """What one standardised image (1, 1, H, W) is after each stage of the network: the name of the
     stage's last layer, and maps (C, h, w) or numbers (n,), float32. The next convolution or linear
     layer begins a new stage."""
     found = []
     last = None
     with torch.inference_mode():
-        for name, layer in net.named_children():
+        for name, layer in net.named_layers():
             if isinstance(layer, (nn.Conv2d, nn.Linear)) and last:
                 found.append(last)
             x = layer(x)
