@@ -32,8 +32,12 @@ def earlier_networks(block, head) -> list[dict]:
                 nn.Linear(25 * channels, 128, bias=False), nn.LayerNorm(128), nn.ReLU(),
                 nn.Linear(128, classes)]
 
+    def second_small(classes: int) -> list[nn.Module]:
+        return [*block(1, 16, kernel=5, padding=2, pool=True), *block(16, 24, padding=1),
+                *block(24, 32, padding=1, pool=True), *block(32, 40), *head(40, 5, classes)]
+
     def second_quick(classes: int) -> list[nn.Module]:
         return quick(classes, channels=16)
 
     return [{"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k,
-             "quick": quick}, {"quick": second_quick}]
+             "quick": quick}, {"small": second_small, "quick": second_quick}]
