@@ -347,8 +347,8 @@ def finish(run: Run) -> model.Network:
         temperature = best_temperature(predict_all(net, images), labels)
         last = list(net.children())[-1]
         with torch.no_grad():
-            last.weight /= temperature
-            last.bias /= temperature
+            for weights in last.parameters():
+                weights /= temperature
     return net.eval()
 
 
