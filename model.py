@@ -160,16 +160,16 @@ def tiny2k(classes: int) -> list[nn.Module]:
 
 
 def golf(classes: int) -> list[nn.Module]:
-    # The same filters are used three times, where the image has 13, 13 and 6 pixels a side.
-    filters = separable(9, 9, padding=1)[:2]
-    layers = block(1, 9, pool=True)
-    for pool in (False, True, True):
+    # The same filters are used four times, where the image has 13, 13, 6 and 6 pixels a side.
+    filters = separable(10, 10, padding=1)[:2]
+    layers = block(1, 10, pool=True)
+    for pool in (False, True, False, True):
         layers += filters
         if pool:
             layers.append(nn.AvgPool2d(2))
-        layers += [nn.BatchNorm2d(9), nn.SiLU()]
-    summed, flat, _ = head(9, 3, classes)
-    return [*layers, summed, flat, nn.Linear(9, classes, bias=False)]
+        layers += [nn.BatchNorm2d(10), nn.SiLU()]
+    summed, flat, _ = head(10, 3, classes)
+    return [*layers, summed, flat, nn.Linear(10, classes, bias=False)]
 
 
 class FeatureNorm(nn.BatchNorm1d):
