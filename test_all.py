@@ -786,7 +786,7 @@ class TestTrain(ToyTestCase):
         self.assertLess((before == 0).float().mean(), 0.5)
         folder = self.kept([0] * 20 + list(range(1, 10)) * 2)
         out, _ = self.here("--from", HERE / "pretrained.pt", "--json", "--data", folder,
-                           "--epochs", 10, "--lr", 0.0006, "--out", "mine.pt")
+                           "--epochs", 10, "--lr", 0.0004, "--out", "mine.pt")
         result = json.loads(out)
         self.assertEqual((result["recipe"], result["model"], result["test_accuracy"]),
                          ("fine-tuning", "robust", None))
@@ -808,7 +808,7 @@ class TestTrain(ToyTestCase):
                                    self.digits.test_labels.numpy(), range(20), 5))
         others = images[labels == 10]
         was, now = (evaluate.predict_all(net, others).argmax(1) == 10 for net in (base, mine))
-        self.assertGreater(now.sum(), 0.85 * was.sum())
+        self.assertGreater(now.sum(), 0.9 * was.sum())
 
     def test_from_a_checkpoint_that_does_not_fit(self):
         self.here("--recipe", "lenet", "--epochs", 1, "--out", "ten.pt")
