@@ -272,9 +272,9 @@ def filters(net: nn.Module) -> str:
 
 
 def stages(net, x: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """What one standardised image (1, 1, H, W) is after each stage of the network: the name of the
-    stage's last layer, and maps (C, h, w) or numbers (n,), float32. The next convolution or linear
-    layer begins a new stage."""
+    """What one standardised image (1, 1, H, W) is after each stage of a model.Network: the name of
+    the stage's last layer, and maps (C, h, w) or numbers (n,), float32. The next convolution or
+    linear layer begins a new stage."""
     found = []
     last = None
     with torch.inference_mode():
