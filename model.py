@@ -190,8 +190,11 @@ def quick(classes: int) -> list[nn.Module]:
 
 
 def accurate(classes: int) -> list[nn.Module]:
-    return [*block(1, 24), *block(24, 32, pool=True), *block(32, 64), *block(64, 64, pool=True),
-            *block(64, 128), *head(128, 2, classes)]
+    silu = nn.SiLU
+    return [*block(1, 24, kernel=5, pool=True, activation=silu),
+            *block(24, 48, padding=1, activation=silu), *block(48, 48, activation=silu),
+            *block(48, 96, pool=True, activation=silu),
+            *block(96, 128, padding=1, activation=silu), *head(128, 4, classes)]
 
 
 def robust(classes: int) -> list[nn.Module]:

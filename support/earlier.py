@@ -39,5 +39,10 @@ def earlier_networks(block, head) -> list[dict]:
     def second_quick(classes: int) -> list[nn.Module]:
         return quick(classes, channels=16)
 
+    def accurate(classes: int) -> list[nn.Module]:
+        return [*block(1, 24), *block(24, 32, pool=True), *block(32, 64), *block(64, 64, pool=True),
+                *block(64, 128), *head(128, 2, classes)]
+
     return [{"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k,
-             "quick": quick}, {"small": second_small, "quick": second_quick}]
+             "quick": quick}, {"small": second_small, "quick": second_quick},
+            {"accurate": accurate}]
