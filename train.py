@@ -191,6 +191,11 @@ class Run:
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
 
+    @property
+    def steps(self) -> int:
+        """Training steps in an epoch; the last one's batch may be short."""
+        return math.ceil(len(self.labels) / self.recipe.batch_size)
+
 
 def train_epoch(run: Run) -> tuple[float, float]:
     """Train for one epoch; returns its mean loss and accuracy. Raises what check_finite does.
@@ -199,14 +204,14 @@ def train_epoch(run: Run) -> tuple[float, float]:
     ten times a second for the progress bar."""
     recipe, device = run.recipe, run.labels.device
     epoch, count = len(run.net.history), len(run.labels)
-    steps = math.ceil(count / recipe.batch_size)
+    steps = run.steps
     losses = torch.zeros(steps, device=device)
     accuracies = torch.zeros(steps, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
     run.net.train(not recipe.settled)
     with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
           own_random_numbers(run.generator)):
-        for step, batch in enumerate(order.split(recipe.batch_size)):  # the last one may be short
+        for step, batch in enumerate(order.split(recipe.batch_size)):
             set_learning_rate(run.optimiser, learning_rate(recipe, epoch * steps + step, steps))
             losses[step], accuracies[step] = run.learn(run, batch)  # `train_step`, below
             if bar.due():
@@ -305,7 +310,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
     return Run(recipe, images, labels, digits.train_images[validation].to(device),
                digits.train_labels[validation].to(device), net, averaging(net), optimiser,
                generator, precision, EarlyStopping(recipe.patience),
-               recorded(train_step, images, graph))
+               recorded(train_step, net, images, graph))
 
 
 def learns_other(recipe: Recipe, digits: Digits) -> bool:
@@ -329,8 +334,10 @@ def epochs(run: Run) -> Iterator[dict]:
         better = run.stopping.better(score)
         if better:
             run.best = {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
-        history.append({"epoch": len(history) + 1, "lr": float(run.optimiser.param_groups[0]["lr"]),
-                        "train_loss": loss, "train_accuracy": accuracy, "val_loss": val_loss,
+        epoch = len(history) + 1
+        last_rate = learning_rate(recipe, epoch * run.steps - 1, run.steps)
+        history.append({"epoch": epoch, "lr": last_rate, "train_loss": loss,
+                        "train_accuracy": accuracy, "val_loss": val_loss,
                         "val_accuracy": val_accuracy, "best": better})
         yield history[-1]
 

@@ -79,7 +79,7 @@ class TestProcesses(ToyTestCase):
     def torchrun(self, *arguments, **options):
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         return self.start("-m", "torch.distributed.run", *flags, HERE / "train.py", "--data",
-                          self.data, *arguments)
+                          self.data, "--device", "cpu", *arguments)
 
     def test_a_step_of_two_processes_is_that_of_one(self):
         """A network without batch normalisation and dropout; 33 images are not shared equally, and
