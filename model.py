@@ -153,8 +153,9 @@ def tiny10k(classes: int) -> list[nn.Module]:
 
 
 def tiny5k(classes: int) -> list[nn.Module]:
-    return [*block(1, 16, kernel=5, pool=True), *separable(16, 24, padding=1),
-            *separable(24, 32, pool=True), *separable(32, 38, padding=1), *head(38, 5, classes)]
+    return [*block(1, 12, kernel=5, pool=True), *separable(12, 24, padding=1),
+            *separable(24, 24, padding=1), *separable(24, 28, pool=True),
+            *separable(28, 33, padding=1), *head(33, 5, classes)]
 
 
 def tiny2k(classes: int) -> list[nn.Module]:
@@ -202,7 +203,7 @@ def robust(classes: int) -> list[nn.Module]:
             *block(112, 176), *head(176, 2, classes)]
 
 
-EARLIER = earlier_networks(block, head)  # whose checkpoints are still read
+EARLIER = earlier_networks(block, separable, head)  # whose checkpoints are still read
 MODELS = {"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k, "golf": golf,
           "quick": quick, "accurate": accurate, "robust": robust, "wide": wide, "dropout": dropout,
           "compact": compact, "baseline": baseline, "lenet": lenet}

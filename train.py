@@ -91,14 +91,14 @@ OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_
 
 RECIPES = {
     "small": replace(OWN, about="the default: a minute or two", label_smoothing=0.1),
-    "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=20, lr=0.02),
-    "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=20, lr=0.02),
+    "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=20, lr=0.02,
+                       label_smoothing=0.05),
+    "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=30, batch_size=256, lr=0.03),
     "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30, lr=0.02),
     # Augmentation makes no difference: so few parameters hardly learn by heart.
     "golf": replace(OWN, about="98% with few", model="golf", epochs=40, lr=0.06, augment=Augment()),
-    # A single epoch: no augmentation, for there is no time to learn by heart; a short memory of the
-    # gradients, for they are soon out of date; label smoothing, so that digits which are read
-    # correctly already leave the few steps to the others.
+    # A single epoch: no time to learn by heart, so no augmentation; a short memory of gradients
+    # soon out of date; smoothed labels, so that digits already read leave the steps to others.
     "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=512,
                      lr=0.06, betas=(0.7, 0.9), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
@@ -179,6 +179,7 @@ class Run:
     recipe: Recipe
     images: torch.Tensor | MappedImages  # (N, H, W) uint8, to train on
     labels: torch.Tensor  # (N,) int64
+    steps: int  # of an epoch; the last one's batch may be short
     val_images: torch.Tensor  # held out, to choose the epoch
     val_labels: torch.Tensor
     net: model.Network  # with the history of the epochs so far
@@ -191,11 +192,6 @@ class Run:
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
 
-    @property
-    def steps(self) -> int:
-        """Training steps in an epoch; the last one's batch may be short."""
-        return math.ceil(len(self.labels) / self.recipe.batch_size)
-
 
 def train_epoch(run: Run) -> tuple[float, float]:
     """Train for one epoch; returns its mean loss and accuracy. Raises what check_finite does.
@@ -203,8 +199,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
     ten times a second for the progress bar."""
     recipe, device = run.recipe, run.labels.device
-    epoch, count = len(run.net.history), len(run.labels)
-    steps = run.steps
+    epoch, count, steps = len(run.net.history), len(run.labels), run.steps
     losses = torch.zeros(steps, device=device)
     accuracies = torch.zeros(steps, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
@@ -307,7 +302,8 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
         images, labels = with_forms(images, labels, recipe.forms, generator)
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
-    return Run(recipe, images, labels, digits.train_images[validation].to(device),
+    steps = math.ceil(len(labels) / recipe.batch_size)
+    return Run(recipe, images, labels, steps, digits.train_images[validation].to(device),
                digits.train_labels[validation].to(device), net, averaging(net), optimiser,
                generator, precision, EarlyStopping(recipe.patience),
                recorded(train_step, net, images, graph))
@@ -335,10 +331,9 @@ def epochs(run: Run) -> Iterator[dict]:
         if better:
             run.best = {name: tensor.clone() for name, tensor in run.net.state_dict().items()}
         epoch = len(history) + 1
-        last_rate = learning_rate(recipe, epoch * run.steps - 1, run.steps)
-        history.append({"epoch": epoch, "lr": last_rate, "train_loss": loss,
-                        "train_accuracy": accuracy, "val_loss": val_loss,
-                        "val_accuracy": val_accuracy, "best": better})
+        rate = learning_rate(recipe, epoch * run.steps - 1, run.steps)  # of its last step
+        history.append({"epoch": epoch, "lr": rate, "train_loss": loss, "train_accuracy": accuracy,
+                        "val_loss": val_loss, "val_accuracy": val_accuracy, "best": better})
         yield history[-1]
 
 
@@ -462,9 +457,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
         wanted = describe_run(options.recipe, arguments, device, data,
                               {**asdict(recipe), "seed": seed, "precision": precision,
                                "content": digits.content, "from": options.base})
-        result = None
-        if options.resume:
-            result = finished(out, wanted)
+        result = finished(out, wanted) if options.resume else None
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision, base,
                         not options.no_graph)
