@@ -179,7 +179,6 @@ class Run:
     recipe: Recipe
     images: torch.Tensor | MappedImages  # (N, H, W) uint8, to train on
     labels: torch.Tensor  # (N,) int64
-    steps: int  # of an epoch; the last one's batch may be short
     val_images: torch.Tensor  # held out, to choose the epoch
     val_labels: torch.Tensor
     net: model.Network  # with the history of the epochs so far
@@ -192,6 +191,10 @@ class Run:
     best: dict[str, torch.Tensor] = field(default_factory=dict)  # the best epoch's weights
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
 
+    @property
+    def steps(self) -> int:  # of an epoch; the last one's batch may be short
+        return math.ceil(len(self.labels) / self.recipe.batch_size)
+
 
 def train_epoch(run: Run) -> tuple[float, float]:
     """Train for one epoch; returns its mean loss and accuracy. Raises what check_finite does.
@@ -200,8 +203,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
     ten times a second for the progress bar."""
     recipe, device = run.recipe, run.labels.device
     epoch, count, steps = len(run.net.history), len(run.labels), run.steps
-    losses = torch.zeros(steps, device=device)
-    accuracies = torch.zeros(steps, device=device)
+    losses, accuracies = torch.zeros(2, steps, device=device)
     order = torch.randperm(count, generator=run.generator, device=device)
     run.net.train(not recipe.settled)
     with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
@@ -255,8 +257,7 @@ def validate(run: Run) -> tuple[float, float]:
     # Log-probabilities may stand for logits: the softmax leaves them as they are.
     loss = F.cross_entropy(result.log_probabilities, result.labels,
                            label_smoothing=run.recipe.label_smoothing).item()
-    figures = torch.tensor([loss, result.accuracy], dtype=torch.float64)
-    loss, accuracy = averaged(weight * figures)
+    loss, accuracy = averaged(weight * torch.tensor([loss, result.accuracy], dtype=torch.float64))
     check_finite(loss.view(1), run)
     return loss.item(), accuracy.item()
 
@@ -302,8 +303,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
         images, labels = with_forms(images, labels, recipe.forms, generator)
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
-    steps = math.ceil(len(labels) / recipe.batch_size)
-    return Run(recipe, images, labels, steps, digits.train_images[validation].to(device),
+    return Run(recipe, images, labels, digits.train_images[validation].to(device),
                digits.train_labels[validation].to(device), net, averaging(net), optimiser,
                generator, precision, EarlyStopping(recipe.patience),
                recorded(train_step, net, images, graph))
