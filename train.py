@@ -97,8 +97,8 @@ RECIPES = {
     "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30, lr=0.02),
     # Augmentation makes no difference: so few parameters hardly learn by heart.
     "golf": replace(OWN, about="98% with few", model="golf", epochs=40, lr=0.06, augment=Augment()),
-    # A single epoch: no time to learn by heart, so no augmentation; a short memory of gradients
-    # soon out of date; smoothed labels, so that digits already read leave the steps to others.
+    # A single epoch: no time to learn by heart, so no augmentation; gradients are soon out of date,
+    # so a short memory; smoothed labels, so that digits already read leave the steps to others.
     "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=512,
                      lr=0.06, betas=(0.7, 0.9), label_smoothing=0.1, augment=Augment()),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
