@@ -27,8 +27,8 @@ def recorded(step, net: torch.nn.Module, images, wanted: bool):
 
 
 def can_be_recorded(net: torch.nn.Module, images) -> bool:
-    # A recipe, replayed, had another loss in its first epoch, 2.263 instead of 2.271 (an H100, torch
-    # 2.11). By its loss it was `dropout`, which alone has Dropout2d. Why is not known; until then:
+    # A recipe, replayed, had another loss in its first epoch, 2.263 instead of 2.271 (on an H100).
+    # By its loss it was `dropout`, which alone has Dropout2d. Why is not known; until it is:
     if any(isinstance(layer, torch.nn.Dropout2d) for layer in net.modules()):
         return False
     return isinstance(images, torch.Tensor) and images.device.type == "cuda" and count() == 1
