@@ -1,6 +1,6 @@
 """Every test of the project; standard unittest, also collected by pytest.
 
-    python test_all.py                 all of it, without a network, in under three minutes
+    python test_all.py                 all of it, without a network, in about three minutes
     python test_all.py TestIdx         one class
 
 Oracles, not echoes: bytes written by hand, slow references, published numbers, real processes. What
@@ -16,6 +16,7 @@ import io
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ import tracemalloc
 import unittest
 import weakref
 import zlib
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -1698,7 +1700,7 @@ class TestReadme(TestCase):
         for part, count in (("train", 600), ("t10k", 100)):  # digits, as infer.py looks for them
             idx_data.write_idx(self.folder / f"data/{part}-images-idx3-ubyte",
                                styled[np.arange(count) % 10])
-        write_toy(self.folder / "fashion", 3000, 100)
+        write_toy(self.folder / "fashion", 1000, 100)
         for part, count in (("train", 20), ("test", 5)):
             for label in (0, 1):
                 for number, image in enumerate(toy_images(np.full(count, label), label)):
@@ -1784,22 +1786,46 @@ def shell_commands(code: str) -> list[str]:
     return commands
 
 
-def load_tests(loader: unittest.TestLoader, tests: unittest.TestSuite, _) -> unittest.TestSuite:
-    """unittest's protocol: the tests of this file, and those of support/."""
-    tests.addTests(loader.discover(HERE / "support", "test_*.py", top_level_dir=HERE))
-    return tests
+# --- All of it ------------------------------------------------------------------------------------
+
+def run_module(name: str) -> tuple[int, int, int, str]:
+    """Run the tests of one module. Returns how many passed, failed and were skipped, and what
+    unittest says of them."""
+    report = io.StringIO()
+    tests = unittest.defaultTestLoader.loadTestsFromName(name)
+    result = unittest.TextTestRunner(report, verbosity=0).run(tests)
+    # A test may fail in several of its parts.
+    bad = {getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors}
+    skipped = len(result.skipped)
+    return max(0, result.testsRun - len(bad) - skipped), len(bad), skipped, report.getvalue()
+
+
+def run_all() -> int:
+    """Run the modules in two processes, for most tests keep one core busy. Returns the exit
+    status."""
+    names = ["test_all"]  # first, for it takes the longest
+    names += [f"support.{path.stem}" for path in sorted((HERE / "support").glob("test_*.py"))]
+    totals = np.zeros(3, int)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # in those two, and in what they start
+    # "spawn": a fork of a process that has loaded torch may hang.
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run_module, name): name for name in names}
+        for done in as_completed(running):
+            *counts, report = done.result()
+            totals += counts
+            print(f"{running[done]}\n{report}", file=sys.stderr, flush=True)
+    passed, failed, skipped = totals
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return int(failed > 0)
 
 
 def main() -> None:
     if sys.argv[1:] == ["--benchmark"]:
         benchmark.benchmark()
-        return
-    result = unittest.main(exit=False).result
-    # A test may fail in several of its parts.
-    bad = {getattr(test, "test_case", test).id() for test, _ in result.failures + result.errors}
-    bad, skipped = len(bad), len(result.skipped)
-    print(f"{max(0, result.testsRun - bad - skipped)} passed, {bad} failed, {skipped} skipped")
-    sys.exit(bad > 0)
+    elif sys.argv[1:]:
+        unittest.main()
+    else:
+        sys.exit(run_all())
 
 
 if __name__ == "__main__":
