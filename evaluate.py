@@ -175,7 +175,7 @@ def evaluate(net: model.Network, images: torch.Tensor, labels: torch.Tensor, bat
     return Result(predict(net, images, batch_size), labels, net.labels)
 
 
-COMPOSED = 200  # pictures; their candidates are some 1,200 *others*
+COMPOSED = 200  # pictures, with some 900 *others* among what is proposed and made up
 NEW_SEED = 2**63  # no run has it: with the run's own, the paper and the marks would be those it saw
 
 

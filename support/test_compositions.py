@@ -145,7 +145,6 @@ class TestCompose(TestCase):
         self.assertEqual(labels.tolist(), [10] * 5 * compositions.MADE_UP)
 
 
-
 class TestParts(TestCase):
     def test_a_digit_is_written_as_high_as_asked(self):
         digit = cut_out(IMAGES[3])
