@@ -87,7 +87,7 @@ def predict_shifted(net: model.Network, images: torch.Tensor,
 
 # --- From log-probabilities to figures ------------------------------------------------------------
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What the network said of one image."""
     number: int  # of the image
     predicted: int  # class
@@ -157,11 +157,11 @@ class Result:
         wrong = (self.predictions != self.labels).nonzero().flatten().tolist()
         return sorted(wrong, key=lambda i: -losses[i])
 
-    def answers(self, numbers: list[int]) -> list[Answer]:
+    def answers(self, numbers: list[int]) -> list[Prediction]:
         """What it said of these images."""
         predictions = self.predictions.tolist()
         labels = self.labels.tolist()
-        return [Answer(i, predictions[i], labels[i],
+        return [Prediction(i, predictions[i], labels[i],
                        self.log_probabilities[i, predictions[i]].exp().item()) for i in numbers]
 
 

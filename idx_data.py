@@ -28,7 +28,7 @@ from support.machine import memory_left
 from support.mapped import as_tensor, is_mapped, map_file
 
 import numpy as np
-import torch
+import torch  # after support/__init__.py, which says why
 
 
 # --- The IDX format -------------------------------------------------------------------------------
@@ -284,9 +284,8 @@ def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarra
     """Images (N, H, W) uint8 and labels (N,) of one part, checked against each other."""
     images_path = found[f"{part}-images-idx3-ubyte"]
     images = read_idx(images_path)
-    none = images.ndim == 3 and not len(images)
-    if images.ndim != 3 or images.dtype != np.uint8 or not math.prod(images.shape[1:]) or (
-            none and part == "train"):  # without test images there are no figures of testing
+    are_images = images.ndim == 3 and images.dtype == np.uint8 and 0 not in images.shape[1:]
+    if not are_images or (part == "train" and not len(images)):  # no test images: no test figures
         raise FormatError(f"{images_path}: expected images, three dimensions of unsigned bytes, "
                           f"found {shape_text(images.shape)} of {images.dtype}")
     labels_path = found[f"{part}-labels-idx1-ubyte"]

@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 
 import model
-from evaluate import Answer as Answered
-from evaluate import predict, predict_all
+from evaluate import Prediction, predict, predict_all
 from idx_data import may_be_idx, read_idx, standardise
 from support import canvas, ink, report
 from support.answers import Answer, Reading, answers, batches, list_pictures, name_width
@@ -39,16 +38,19 @@ NO_DIGIT = "no digit found"
 
 # --- What the network says ------------------------------------------------------------------------
 
+def on_device_of(net: model.Network, seen: list[np.ndarray]) -> torch.Tensor:
+    """Images (28, 28) uint8 as one tensor (N, 28, 28), where the network is."""
+    return torch.from_numpy(np.stack(seen)).to(next(net.parameters()).device)
+
+
 def judge(finder: model.Network, pictures: list[list[Candidate]]) -> None:
     """Fill in the probabilities (11,) of the candidates of some pictures, *other* last: all of them
     in one batch."""
     candidates = [candidate for found in pictures for candidate in found]
     if not candidates:
         return
-    seen = torch.from_numpy(np.stack([candidate.seen for candidate in candidates]))
-    device = next(finder.parameters()).device
-    probabilities = predict_all(finder, seen.to(device)).exp().cpu().numpy()
-    for candidate, row in zip(candidates, probabilities):
+    seen = on_device_of(finder, [candidate.seen for candidate in candidates])
+    for candidate, row in zip(candidates, predict_all(finder, seen).exp().cpu().numpy()):
         candidate.probabilities = row
 
 
@@ -79,7 +81,7 @@ def alike(a: Candidate, b: Candidate) -> bool:
 
 def choose(candidates: list[Candidate], single: bool = False) -> list[Candidate]:
     """Those of judged candidates that are digits, the best first: each that the network calls a
-    digit, is of the ink and of a size like the best one's, and does not overlap a better one."""
+    digit, and that `fits` the better ones. `single`: the best alone."""
     candidates = sorted(candidates, key=score, reverse=True)
     digits = [candidate for candidate in candidates if candidate.certainty > SURE_ENOUGH]
     if not digits:  # the best of all, though an unsure one
@@ -95,7 +97,8 @@ def choose(candidates: list[Candidate], single: bool = False) -> list[Candidate]
 
 
 def fits(candidate: Candidate, chosen: list[Candidate]) -> bool:
-    """Whether a candidate may be one more digit of the number whose digits are chosen so far."""
+    """Whether a candidate may be one more digit of the number whose digits are chosen so far: it is
+    like the best one, overlaps none, and does not run out of the picture unless the best does."""
     best = chosen[0]
     runs_out = candidate.cut_off and not best.cut_off
     overlaps = any(ink.overlap(candidate, other) for other in chosen)
@@ -140,27 +143,30 @@ def speaks_against(other: Candidate, digit: Candidate, chosen: list[Candidate]) 
 
 def doubt(candidates: list[Candidate], chosen: list[Candidate]) -> None:
     """Make those chosen less probable that their place speaks against, or what is around them."""
-    unread = [candidate for candidate in candidates
-              if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off]
+    rest = [candidate for candidate in candidates
+            if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off]
     for digit in chosen:
         belief = 1.0
         if digit.cut_from is not None:
             belief *= CUT_OUT
         if digit.is_stroke and digit.cut_off:
             belief *= RUNS_OUT
-        if any(speaks_against(other, digit, chosen) for other in unread):
+        if any(speaks_against(other, digit, chosen) for other in rest):
             belief *= BESIDE_OTHERS
         digit.probabilities = digit.probabilities * belief
         digit.probabilities[-1] += 1 - belief
 
 
+ONE_ROW = 0.9  # of a digit's height: how far its middle may be above or below the one before it
+
+
 def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:
     """Digits in rows from top to bottom, each from left to right. A digit belongs to the row that
-    ends on its level, give or take most of a digit's height: rows may be slanted."""
+    ends nearest to its level: rows may be slanted."""
     rows = []
     for candidate in sorted(chosen, key=lambda candidate: candidate.middle[1]):
         apart = [abs(candidate.middle[0] - row[-1].middle[0]) for row in rows]
-        if apart and min(apart) < 0.9 * candidate.height:
+        if apart and min(apart) < ONE_ROW * candidate.height:
             rows[int(np.argmin(apart))].append(candidate)
         else:
             rows.append([candidate])
@@ -169,7 +175,7 @@ def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:
 
 # --- Looking three times --------------------------------------------------------------------------
 
-FAR = 0.7  # of the longer side: what is smaller is looked at from closer up, and a third finer
+FAR = 0.7  # of the longer side: what is smaller is looked at from closer up, 1.4 times as fine
 TWO_WIDE = 0.6  # of its height: two 1s that touch are wider
 APART = 6  # candidates that are taken apart, at the most: it takes time
 
@@ -224,7 +230,7 @@ def look_closer(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]
     if not nearest or max(rgb.shape) * FAR <= ink.WORK:
         return []
     box = np.array([candidate.box for candidate in nearest])
-    margin = 0.5 * max(candidate.side for candidate in nearest)
+    margin = NEAR * max(candidate.side for candidate in nearest)
     low = np.maximum(box[:, :2].min(0) - margin, 0).astype(int)
     high = np.minimum(box[:, 2:].max(0) + margin + 1, rgb.shape[:2]).astype(int)
     if (high - low).max() > FAR * max(rgb.shape):
@@ -268,9 +274,8 @@ def read_chosen(net: model.Network, finder: model.Network,
     other = np.array([candidate.probabilities[-1] for candidate in digits])
     rows = np.array([candidate.probabilities[:-1] for candidate in digits])
     if net is not finder:
-        seen = torch.from_numpy(np.stack([candidate.seen for candidate in digits]))
-        device = next(net.parameters()).device
-        rows = predict(net, seen.to(device)).exp().cpu().numpy() * (1 - other[:, None])
+        seen = on_device_of(net, [candidate.seen for candidate in digits])
+        rows = predict(net, seen).exp().cpu().numpy() * (1 - other[:, None])
     readings = {}
     for candidate, row, rest in zip(digits, rows, other):
         digit = int(row.argmax())
@@ -284,9 +289,8 @@ def read_plain(net: model.Network, rgbs: list[np.ndarray]) -> list[Reading]:
     """What each picture (H, W, 3) as a whole is, prepared as the pictures of the training were."""
     if not rgbs:
         return []
-    seen = np.stack([as_it_is(rgb, net.inverted) for rgb in rgbs])
-    device = next(net.parameters()).device
-    rows = predict(net, torch.from_numpy(seen).to(device)).exp().cpu().numpy()
+    seen = [as_it_is(rgb, net.inverted) for rgb in rgbs]
+    rows = predict(net, on_device_of(net, seen)).exp().cpu().numpy()
     return [Reading(int(row.argmax()), float(row.max()), row.tolist(), 0.0,
                     [0.0, 0.0, *map(float, rgb.shape[:2])], small, net.class_names)
             for rgb, small, row in zip(rgbs, seen, rows)]
@@ -314,8 +318,8 @@ def own_finder() -> model.Network:
 def read_digits(net: model.Network, rgba: np.ndarray,
                 finder: model.Network | None = None) -> list[Reading]:
     """The digits in a picture (H, W), (H, W, 3) or (H, W, 4) uint8, row by row from left to right,
-    as `net` reads those that `finder` (None: pretrained.pt) finds. Raises FormatError where nothing
-    is visible, UsageError for other arrays."""
+    as `net` reads those that `finder` finds (None: `net` itself if it knows what is no digit, else
+    pretrained.pt). Raises FormatError where nothing is visible, UsageError for other arrays."""
     rows, = read_pictures(net, finder or finder_for(net), [ink.composite(as_rgba(rgba))])
     return [reading for row in rows for reading in row]
 
@@ -343,12 +347,12 @@ def page_reader(net: model.Network, finder: model.Network, name: str) -> canvas.
         return Answer("drawing", error="" if rows else NO_DIGIT, rows=rows), candidates
 
     def inside(seen: np.ndarray, number: int) -> str:
-        image = torch.from_numpy(seen)[None].to(next(net.parameters()).device)
+        image = on_device_of(net, [seen])
         chances = predict_all(net, image)[0].exp()
         best = int(chances.argmax())
         stages = report.stages(net, standardise(image, net.mean, net.std))
         return report.activations(image[0], stages,
-                                  Answered(number, best, best, chances[best].item()),
+                                  Prediction(number, best, best, chances[best].item()),
                                   [*net.class_names, canvas.OTHER])
 
     return canvas.Reader(name, net.class_names, read, inside)
@@ -367,7 +371,7 @@ def make_parser() -> Parser:
     parser.add_argument("--index", metavar="I,J,...",
                         help="which images of an IDX file, counted from 0 (default: all)")
     parser.add_argument("--single", action="store_true",
-                        help="there is one digit in each picture: read the largest")
+                        help="there is one digit in each picture: read the best one")
     parser.add_argument("--top", type=int, default=3, metavar="N",
                         help="how many of the best digits to print")
     parser.add_argument("--show", action="store_true",

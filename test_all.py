@@ -41,11 +41,6 @@ import numpy as np
 import torch  # after support/__init__.py, which says why
 
 
-def setUpModule():
-    """unittest's protocol: before the first test. Importing changes nothing."""
-    torch.set_num_threads(2)
-
-
 # --- IDX files ------------------------------------------------------------------------------------
 
 class TestIdx(TestCase):

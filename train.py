@@ -192,7 +192,7 @@ class Run:
     seconds: list[float] = field(default_factory=list)  # that each epoch's training took
 
     @property
-    def steps(self) -> int:  # of an epoch; the last one's batch may be short
+    def steps(self) -> int:  # of an epoch
         return math.ceil(len(self.labels) / self.recipe.batch_size)
 
 
@@ -200,16 +200,23 @@ def train_epoch(run: Run) -> tuple[float, float]:
     """Train for one epoch; returns its mean loss and accuracy. Raises what check_finite does.
 
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
-    ten times a second for the progress bar."""
-    recipe, device = run.recipe, run.labels.device
-    epoch, count, steps = len(run.net.history), len(run.labels), run.steps
-    losses, accuracies = torch.zeros(2, steps, device=device)
+    ten times a second for the progress bar. What comes from support/processes.py, here and below
+    (own_random_numbers, average_buffers, averaged, share), matters to several processes only: in
+    one by itself it changes nothing."""
+    recipe = run.recipe
+    device = run.labels.device
+    count = len(run.labels)
+    epoch = len(run.net.history)  # from 0
     order = torch.randperm(count, generator=run.generator, device=device)
+    batches = order.split(recipe.batch_size)  # the last one may be short
+    losses = torch.zeros(len(batches), device=device)
+    accuracies = torch.zeros(len(batches), device=device)
     run.net.train(not recipe.settled)
     with (Progress(count, f"epoch {epoch + 1}/{recipe.epochs}") as bar,
           own_random_numbers(run.generator)):
-        for step, batch in enumerate(order.split(recipe.batch_size)):
-            set_learning_rate(run.optimiser, learning_rate(recipe, epoch * steps + step, steps))
+        for step, batch in enumerate(batches):
+            rate = learning_rate(recipe, epoch * len(batches) + step, len(batches))
+            set_learning_rate(run.optimiser, rate)
             losses[step], accuracies[step] = run.learn(run, batch)  # `train_step`, below
             if bar.due():
                 check_finite(losses, run)  # here it waits for the device
@@ -217,9 +224,9 @@ def train_epoch(run: Run) -> tuple[float, float]:
     average_buffers(run.net)
     losses, accuracies = averaged(losses), averaged(accuracies)
     check_finite(losses, run)
-    sizes = torch.full((steps,), float(recipe.batch_size))  # a short batch counts less
-    sizes[-1] = count - (steps - 1) * recipe.batch_size
-    correct = round((accuracies.double() @ sizes.double()).item())  # of means, a whole number
+    sizes = torch.tensor([float(len(batch)) for batch in batches])  # a short batch counts less
+    # Each step's accuracy times its images: a whole number, but for rounding.
+    correct = round((accuracies.double() @ sizes.double()).item())
     return (losses @ sizes / count).item(), correct / count
 
 
@@ -303,10 +310,12 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
         images, labels = with_forms(images, labels, recipe.forms, generator)
     optimiser = torch.optim.AdamW(net.parameters(), betas=recipe.betas, fused=device.type != "mps",
                                   weight_decay=recipe.weight_decay)  # 0: the same as Adam
-    return Run(recipe, images, labels, digits.train_images[validation].to(device),
-               digits.train_labels[validation].to(device), net, averaging(net), optimiser,
-               generator, precision, EarlyStopping(recipe.patience),
-               recorded(train_step, net, images, graph))
+    return Run(recipe=recipe, images=images, labels=labels,
+               val_images=digits.train_images[validation].to(device),
+               val_labels=digits.train_labels[validation].to(device),
+               net=net, parallel=averaging(net), optimiser=optimiser, generator=generator,
+               precision=precision, stopping=EarlyStopping(recipe.patience),
+               learn=recorded(train_step, net, images, graph))
 
 
 def learns_other(recipe: Recipe, digits: Digits) -> bool:
@@ -403,13 +412,15 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
     """The recipe, with the settings that are given. Raises UsageError for what can't work."""
     if base is not None and options.recipe is None:
-        options.recipe, recipe = "fine-tuning", replace(FINE_TUNING, model=base.name)
+        options.recipe = "fine-tuning"
+        recipe = replace(FINE_TUNING, model=base.name)
     else:
         options.recipe = options.recipe or "small"
         recipe = RECIPES[choose(options.recipe, RECIPES, "--recipe")]
     if base is not None and recipe.model != base.name:
         raise UsageError(f"--from {options.base} holds the network {base.name}, but the recipe "
                          f"{options.recipe} trains {recipe.model}; leave --recipe out")
+    # An option for a setting that is not given is not there: argparse.SUPPRESS is its default.
     given = {f.name: getattr(options, f.name) for f in fields(Recipe) if hasattr(options, f.name)}
     check_run(options)
     return replace(recipe, **given)

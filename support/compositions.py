@@ -2,8 +2,8 @@
 digits and of *others* for a network that has to tell them apart.
 
 A composed picture has paper (plain, ruled, squared, a sheet lying aslant on a table), light and
-shadow, up to six digits in a row, and marks that are no digits. Numpy only. The order of this file:
-paper, pictures, examples.
+shadow, up to six digits in a row, and marks that are no digits. The order of this file: paper,
+digits, pictures, examples.
 """
 from dataclasses import dataclass
 
@@ -190,28 +190,28 @@ def photographed(drawing: np.ndarray, height: float, rng: np.random.Generator) -
 
 # --- Examples -------------------------------------------------------------------------------------
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
+def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
     """The intersection of two boxes by their union, from 0 to 1."""
     common = ink.common_area(a, b)
     return common / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
 
 
-def alike(a: np.ndarray, b: np.ndarray) -> float:
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
     """The correlation of two (28, 28) pictures, each a little blurred."""
     a, b = (ink.smooth(picture.astype(np.float32)) for picture in (a, b))
     a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-9))
 
 
-def judge(candidate: ink.Candidate, truth: list) -> int | None:
+def digit_of(candidate: ink.Candidate, truth: list) -> int | None:
     """Which digit of the truth a candidate is, by its number there; -1 for none of them, None where
     that is not clear: it has a part of a digit's place, or its place but not quite its looks."""
-    shares = [overlap(candidate.box, box) for _, box, _ in truth]
+    shares = [intersection_over_union(candidate.box, box) for _, box, _ in truth]
     if max(shares, default=0) < 0.3:
         return -1
     nearest = int(np.argmax(shares))
     wanted = place(resize(truth[nearest][2], BOX))
-    likeness = alike(candidate.seen, wanted)
+    likeness = correlation(candidate.seen, wanted)
     if likeness < 0.3:
         return -1
     if likeness > 0.6 and shares[nearest] > 0.6:
@@ -236,14 +236,14 @@ def examples(images: np.ndarray, labels: np.ndarray, numbers, seed: int, other: 
         if light:
             rgb = 255 - rgb
         found = ink.whole(rgb) + ink.candidates(rgb)
-        wide = [c for c in found if c.width > 0.6 * c.height and judge(c, truth) == -1]
+        wide = [c for c in found if c.width > 0.6 * c.height and digit_of(c, truth) == -1]
         found = [c for c in found if not (c.is_stroke and c.cut_off)]
         for i in rng.permutation(len(wide))[:2]:
             parts = cut(wide[i]) + strongest(wide[i])
             found += [c for c in parts if not c.is_stroke]
         taken, others = set(), 0
         for i in rng.permutation(len(found)):
-            which = judge(found[i], truth)
+            which = digit_of(found[i], truth)
             if which is not None and found[i].dark == light:  # the paper inside a 0, perhaps
                 which = -1
             if which is None or which in taken or (which < 0 and others == OTHERS):

@@ -17,7 +17,7 @@ def part_of(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> C
 def strongest(candidate: Candidate) -> list[Candidate]:
     """The large components of what is certainly ink in a candidate: without a paler line that joins
     them, like those of ruled paper."""
-    sure = 0.5 / FAINT
+    sure = 0.5 / FAINT  # the threshold itself: FAINT of it has the strength 0.5
     label, box = components(candidate.strength > sure)
     if not len(box):
         return []
@@ -81,7 +81,8 @@ def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:
 def best_cut(pieces: list[Candidate]) -> list[Candidate]:
     """Of judged pieces of one candidate, those side by side that cover it and whose least certain
     digit is the most certain; none if that one is not certain enough."""
-    best = {0: (1.0, [])}  # the column where a piece ends: the least certainty up to there, which
+    # The column where a piece ends -> the least certainty up to there, and the pieces up to there.
+    best = {0: (1.0, [])}
     for piece in sorted(pieces, key=lambda piece: piece.columns):
         start, end = piece.columns
         if start not in best:

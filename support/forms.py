@@ -1,9 +1,8 @@
 """Forms drawn from strokes: of digits that MNIST has few of, and of letters that are no digits."""
+from support.mnist_style import SIDE
+
 import numpy as np
 import torch
-
-SIZE = 28  # pixels a side
-
 
 # MNIST was written in the United States, and has few or none of these, which others write. A form
 # is strokes from point to point: (x, y) in tenths of the height, from the top left.
@@ -99,13 +98,13 @@ def draw_form(strokes, count: int, generator: torch.Generator) -> torch.Tensor:
     a, b = points[:, firsts], points[:, [i + 1 for i in firsts]]  # ends of segments, (count, S, 2)
     length = (b - a).norm(dim=2, keepdim=True)
     centre = ((a + b) / 2 * length).sum(1, keepdim=True) / length.sum(1, keepdim=True)  # of mass
-    pixel = torch.cartesian_prod(*[torch.arange(SIZE, device=device)] * 2).flip(1)  # x, y
+    pixel = torch.cartesian_prod(*[torch.arange(SIDE, device=device)] * 2).flip(1)  # x, y
     a, along = (a - centre).unsqueeze(1), (b - a).unsqueeze(1)
-    to = (pixel - (SIZE - 1) / 2).unsqueeze(1) - a  # (count, H * W, S, 2)
+    to = (pixel - (SIDE - 1) / 2).unsqueeze(1) - a  # (count, H * W, S, 2)
     part = ((to * along).sum(3, keepdim=True) / length.unsqueeze(1) ** 2).clamp(0, 1)
     away = (to - part * along).norm(dim=3).amin(2)  # of a pixel from the nearest segment
     ink = (pen / 2 + 0.5 - away).clamp(0, 1)
-    return (255 * ink).byte().view(count, SIZE, SIZE)
+    return (255 * ink).byte().view(count, SIDE, SIDE)
 
 
 def with_forms(images: torch.Tensor, labels: torch.Tensor, count: int, generator) -> tuple:

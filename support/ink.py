@@ -2,8 +2,8 @@
 
 Nothing is decided here. For dark and for light ink, on paper of one grey and on paper found under
 the ink, each connected component is a candidate; a network says afterwards which of them are
-digits. Numpy only. The order of this file: a grey picture, paper and ink, connected components, the
-digit as MNIST draws it, candidates.
+digits. Numpy only. The order of this file: a grey picture, paper and ink, connected components,
+candidates.
 """
 import functools
 import math
@@ -17,7 +17,7 @@ from support.pictures import luminance
 
 WORK = 320  # pixels of the longer side in which ink is looked for
 SMALL = 40  # pixels of the longer side up to which a pixel is about as wide as a stroke
-NO_INK = "no ink found: the picture is empty, or too faint"
+NO_INK = "no ink found: all of the picture is transparent"
 
 
 # --- A grey picture -------------------------------------------------------------------------------

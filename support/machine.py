@@ -20,7 +20,8 @@ except ImportError:  # Windows
 
 def pick_device(name: str) -> torch.device:
     """The device of this name; "auto" is the first there is of CUDA, Apple MPS, CPU. Of several
-    processes each has a GPU of its own. Raises UsageError for one that is not on this machine."""
+    processes each has a GPU of its own. Where there is CUDA, it turns TF32 off, for the process.
+    Raises UsageError for one that is not on this machine."""
     present = ["cpu"]
     if torch.backends.mps.is_available() and count() == 1:
         present.insert(0, "mps")

@@ -1,7 +1,7 @@
 """The report: six pictures, the page made of them, and tables as text.
 
 A picture is a function of what evaluate.py hands it; it returns the text of one SVG, or a plain
-sentence that says why there is none. An `answer` is evaluate.Answer: the image's number, the
+sentence that says why there is none. An `answer` is evaluate.Prediction: the image's number, the
 predicted class, the true one, and the probability of the predicted one.
 """
 import math

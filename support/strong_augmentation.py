@@ -1,10 +1,10 @@
 """Pens, bending, stretching, few pixels: augmentation that only the recipe `robust` needs."""
 from dataclasses import dataclass
 
+from support.mnist_style import SIDE
+
 import torch
 import torch.nn.functional as F
-
-SIZE = 28  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def distort(images: torch.Tensor, matrices: torch.Tensor, ranges: Strong,
     (B, H, W, 2) of each pixel, for `train.apply_affine`: each changed at random."""
     matrices = stretch(images, matrices, ranges.stretch, generator)
     images = random_pen(images.float(), ranges.pen, generator)
-    moves = random_moves(len(images), SIZE, ranges.elastic, generator)
+    moves = random_moves(len(images), SIDE, ranges.elastic, generator)
     return images, matrices, moves
 
 

@@ -58,7 +58,7 @@ class TestExamples(TestCase):
             self.assertCountEqual(labels[labels < 10], digits)  # each of them once
             for image, label in zip(seen, labels):
                 if label < 10:
-                    likeness = [compositions.alike(image, drawing) for drawing in plain]
+                    likeness = [compositions.correlation(image, drawing) for drawing in plain]
                     self.assertEqual(np.argmax(likeness), label)
         self.assertIn(10, self.examples("frame")[1])
         self.assertIn(7, self.examples("frame", other=7)[1])
@@ -67,15 +67,15 @@ class TestExamples(TestCase):
         _, truth = compose_by_hand(8)
         (_, box, drawing), = truth
         whole = ink.Candidate(place(draw(drawing)), box, False, True, drawing)
-        self.assertEqual(compositions.judge(whole, truth), 0)
+        self.assertEqual(compositions.digit_of(whole, truth), 0)
         half = ink.Candidate(place(draw(drawing[: len(drawing) // 2])),
                              np.append(box[:2], [(box[0] + box[2]) / 2, box[3]]), False, True,
                              drawing)
-        self.assertIsNone(compositions.judge(half, truth))
+        self.assertIsNone(compositions.digit_of(half, truth))
         far = ink.Candidate(whole.seen, box + 1000, False, True, drawing)
-        self.assertEqual(compositions.judge(far, truth), -1)
+        self.assertEqual(compositions.digit_of(far, truth), -1)
         unlike = ink.Candidate(255 - whole.seen, box, False, True, drawing)
-        self.assertEqual(compositions.judge(unlike, truth), -1)
+        self.assertEqual(compositions.digit_of(unlike, truth), -1)
 
     def test_seed_and_number_decide(self):
         """Each picture by itself, and in any order, gives the same examples."""
@@ -157,5 +157,5 @@ class TestParts(TestCase):
     def test_overlap_by_hand(self):
         for box, share in (([0, 0, 10, 10], 1), ([0, 5, 10, 15], 50 / 150), ([0, 10, 10, 20], 0),
                            ([2, 2, 4, 4], 0.04)):
-            self.assertAlmostEqual(compositions.overlap(np.array([0, 0, 10, 10]), np.array(box)),
-                                   share)
+            found = compositions.intersection_over_union(np.array([0, 0, 10, 10]), np.array(box))
+            self.assertAlmostEqual(found, share)
