@@ -24,6 +24,7 @@ from support.arrays import as_tensors
 from support.command_line import (Parser, add_data_arguments, choose, may_download, printable,
                                   run_script, say, shortened)
 from support.compositions import examples
+from support.content import renumber
 from support.errors import FormatError, UsageError, in_file
 from support.machine import pick_device, set_threads
 from support.report import PICTURES, aligned
@@ -169,7 +170,8 @@ def evaluate(net: model.Network, images: torch.Tensor, labels: torch.Tensor, bat
              tta: bool = False) -> Result:
     """Evaluate a network on (N, 28, 28) uint8 images and (N,) labels: tensors or arrays. Raises
     UsageError for others."""
-    images, labels = as_tensors(images, labels, model.SIZE, next(net.parameters()).device)
+    images, labels = as_tensors(images, labels, model.SIZE, net.classes,
+                                next(net.parameters()).device)
     if tta:
         return Result(predict_shifted(net, images, batch_size), labels, net.labels)
     return Result(predict(net, images, batch_size), labels, net.labels)
@@ -323,11 +325,14 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
 
 # --- Which images ---------------------------------------------------------------------------------
 
-def learned_from(run: dict) -> tuple[float | None, int | None]:
-    """What decides which images a model learned from: the fraction that was held out, and the seed
-    of the split; None where the checkpoint does not say."""
+def learned_from(run: dict) -> tuple[int, float | None, int | None]:
+    """What decides which images a model learned from: how many its data set held out itself; if
+    none, the fraction that was held out, and the seed of the split, None where the checkpoint does
+    not say."""
     settings = run.get("settings", {})
-    return settings.get("val_fraction"), settings.get("seed")
+    if settings.get("val_count"):
+        return settings["val_count"], None, None
+    return 0, settings.get("val_fraction"), settings.get("seed")
 
 
 def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torch.Tensor]:
@@ -336,10 +341,10 @@ def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torc
         if not len(digits.test_labels):
             raise UsageError("--split test: the data set has no test images; give --split val")
         return digits.test_images, digits.test_labels
-    fraction, seed = learned_from(run)
-    if fraction is None or seed is None:
+    val_count, fraction, seed = learned_from(run)
+    if not val_count and (fraction is None or seed is None):
         raise UsageError(f"--split {name}: the checkpoint does not say what images it learned from")
-    if run.get("data", digits.hashes()) != digits.hashes():
+    if learned_from_others(run, digits) or val_count != digits.val_count:
         raise UsageError(f"--split {name}: the model learned from other data; see --data")
     training, validation = digits.split(fraction, seed)
     index = training if name == "train" else validation
@@ -358,12 +363,19 @@ def check_fit(digits: Digits, folder: str, classes: int = 1000) -> None:
                          "train a model on it")
 
 
+def learned_from_others(run: dict, digits: Digits) -> bool:
+    """Whether a run says that it learned from other training images than these. Its test images may
+    be others: a model may be measured on one's own."""
+    made = run.get("data", {})
+    here = digits.hashes()
+    return any(name in made and made[name] != here[name] for name in here if "train" in name)
+
+
 def of_other_data(net: model.Network, digits: Digits) -> bool:
-    """Whether a network says that it learned from other training images than these, or knows their
-    classes by other names. A data set may be measured on test images of its own."""
-    made, here = net.run.get("data", {}), digits.hashes()
-    differ = any(name in made and made[name] != here[name] for name in here if "train" in name)
-    return differ or net.class_names[: digits.classes] != digits.class_names
+    """Whether a network learned from other images than these, or knows their classes by other
+    names."""
+    other_names = net.class_names[: digits.classes] != digits.class_names
+    return other_names or learned_from_others(net.run, digits)
 
 
 def check_together(names: list[str], nets: list[model.Network], split_name: str) -> None:
@@ -446,6 +458,7 @@ def main(arguments: list[str]) -> int:
     check_together(names, nets, options.split)
     digits = load_digits(options.data, may_download(options), options.mirror)
     check_fit(digits, options.data, nets[0].classes)
+    renumber(digits, nets[0].class_names)  # its folders may be those of some classes only
     for name, net in zip(names, nets):
         if of_other_data(net, digits):
             say(f"{name} was trained on other data than {options.data} holds: what it calls a "
@@ -469,14 +482,6 @@ def main(arguments: list[str]) -> int:
     result = results[-1]
     figures = figure_table(names, nets, results)
     disputed = DISPUTED if options.split == "test" and digits.is_mnist() else set()
-    if options.report:
-        pictures = draw(nets[0], result, images, disputed)
-        page = None
-        if options.pictures:
-            pictures = {name: pictures[name] for name in options.pictures}
-        else:
-            page = report_page(nets, result, figures, options.split, pictures)
-        report.write(Path(options.report), pictures, page)
     if options.json:
         say(as_json(names, nets, results, others, options))
     else:
@@ -487,6 +492,14 @@ def main(arguments: list[str]) -> int:
             count, recognised = others
             say(f"\nothers: {recognised:,} of {count:,} recognised ({recognised / count:.1%}), "
                 "candidates that are no\ndigits in pictures composed of validation images")
+    if options.report:  # last: the figures are known, even if it cannot be written
+        pictures = draw(nets[0], result, images, disputed)
+        page = None
+        if options.pictures:
+            pictures = {name: pictures[name] for name in options.pictures}
+        else:
+            page = report_page(nets, result, figures, options.split, pictures)
+        report.write(Path(options.report), pictures, page)
     return 0
 
 

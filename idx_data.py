@@ -22,7 +22,7 @@ from support.download import download
 from support.errors import FormatError, UsageError, in_file, shape_text
 from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_into, sha256,
                            write_whole)
-from support.folders import (has_folders, is_dark_on_light, may_take_mnist, read_folders,
+from support.folders import (NAMES, has_folders, is_dark_on_light, may_take_mnist, read_folders,
                              read_names, what_is_there, write_names)
 from support.machine import memory_left
 from support.mapped import as_tensor, is_mapped, map_file
@@ -322,7 +322,8 @@ def mean_std(images: torch.Tensor) -> tuple[float, float]:
     mean = (counts @ grey / counts.sum()).item()
     std = (counts @ (grey - mean) ** 2 / counts.sum()).sqrt().item()
     if std == 0:
-        raise FormatError(f"expected images, found the same grey ({mean * 255:.0f}) in all pixels")
+        raise FormatError("expected training images that differ, found the same grey in all their "
+                          "pixels; give other data")
     return mean, std
 
 
@@ -366,6 +367,8 @@ def main(arguments: list[str]) -> int:
         parser.error("give FILEs or --convert, not both")
     if options.convert:
         source, target = options.convert
+        if find_files(Path(target), FILES) or (Path(target) / NAMES).exists():
+            raise UsageError(f"--convert: {target} holds a data set already; name another folder")
         digits = load_digits(source, download=False)
         for name, array in digits.arrays().items():
             path = Path(target) / name

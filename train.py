@@ -27,7 +27,7 @@ from support.checkpoint import describe_run, sample_images
 from support.command_line import (Parser, Progress, add_data_arguments, add_training_arguments,
                                   check_run, check_settings, choose, may_download, run_script, say)
 from support.compositions import with_others
-from support.content import content_of, settle_content
+from support.content import content_of, settle_content, take_classes
 from support.errors import UsageError
 from support.forms import with_forms
 from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
@@ -301,6 +301,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
         net.labels, net.inverted = digits.labels, digits.inverted
     else:
         net = copy.deepcopy(base).to(device)  # what it learned holds for its own mean and std
+        net.inverted = base.inverted or digits.inverted
         net.history = []
     net.content, _ = content_of(digits)  # how infer.py is to prepare a picture
     images = images.to(device)
@@ -455,6 +456,8 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     started = time.perf_counter()
     digits = in_turn(lambda: load_digits(options.data, may_download(options), options.mirror))
     check_fit(digits, options.data, base.classes if base else 1000)
+    if base is not None:
+        take_classes(digits, base.class_names, options.data)
     data = digits.hashes()
     if base is not None and options.content == "auto":
         options.content = base.content
@@ -467,8 +470,11 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     for seed, out in outs.items():
         wanted = describe_run(options.recipe, arguments, device, data,
                               {**asdict(recipe), "seed": seed, "precision": precision,
-                               "content": digits.content, "from": options.base})
-        result = finished(out, wanted) if options.resume else None
+                               "content": digits.content, "val_count": digits.val_count,
+                               "from": options.base})
+        result = None
+        if options.resume:
+            result = finished(out, wanted, bool(results))
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision, base,
                         not options.no_graph)

@@ -27,15 +27,20 @@ def as_tensor(array) -> torch.Tensor:
     """A tensor as it is; an array of numbers as a tensor."""
     if isinstance(array, torch.Tensor):
         return array
-    array = np.ascontiguousarray(array)  # torch takes no view that is turned round
+    array = np.asarray(array)
     if array.dtype.kind not in "iuf":
         raise UsageError(f"expected an array of numbers, found one of {array.dtype}")
+    # Torch takes neither another byte order, nor a view that is turned round.
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    if not array.flags.writeable:
+        array = array.copy()
     return torch.from_numpy(array)
 
 
-def as_tensors(images, labels, size: int, device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, size, size) images of 0 to 255, uint8 or float32, and (N,) labels, tensors or arrays, as
-    tensors on a device. Raises UsageError for any other."""
+def as_tensors(images, labels, size: int, classes: int,
+               device) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, size, size) images of 0 to 255, uint8 or float32, and (N,) labels below `classes`,
+    tensors or arrays, as tensors on a device. Raises UsageError for any other."""
     images, labels = as_tensor(images), as_tensor(labels)
     wanted = images.dtype in (torch.uint8, torch.float32)
     if images.shape[1:] != (size, size) or not len(images) or not wanted:
@@ -44,4 +49,7 @@ def as_tensors(images, labels, size: int, device) -> tuple[torch.Tensor, torch.T
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise UsageError(f"expected {len(images):,} labels, one whole number for each image, found "
                          f"{shape_text(labels.shape)} of {labels.dtype}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise UsageError(f"expected labels from 0 to {classes - 1}, found {low} to {high}")
     return images.to(device), labels.to(device, torch.int64)

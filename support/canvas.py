@@ -35,6 +35,7 @@ from support.answers import UNSURE, Answer
 from support.command_line import printable, say
 from support.errors import FormatError, UsageError, require
 from support.files import sha256
+from support.folders import folder_of
 from support.ink import Candidate, composite
 from support.pictures import read_picture
 from support.png import png_bytes, write_png
@@ -93,13 +94,6 @@ def in_order(answer: Answer, candidates: list[Candidate], labels: list[str]) -> 
 
 
 # --- Drawings that are kept -----------------------------------------------------------------------
-
-def folder_names(labels: list[str]) -> list[str]:
-    """The folder of each class: its label, but its number if the label, which comes from a
-    checkpoint, is no plain name."""
-    return [label if re.fullmatch(r"\w[\w -]{0,39}", label) else str(number)
-            for number, label in enumerate(labels)]
-
 
 def keep(seen: np.ndarray, folder: str, folders: list[str]) -> Path:
     """Write a digit (28, 28) uint8, as the network saw it, into the folder of its class. Its name
@@ -329,7 +323,7 @@ class Server(ThreadingHTTPServer):
             raise UsageError(f"--port {port}: {error.strerror}; give another one, or 0 for any "
                              "that is free") from None
         self.reader = reader
-        self.folders = folder_names(reader.labels)
+        self.folders = [folder_of(label, number) for number, label in enumerate(reader.labels)]
         self.token = secrets.token_urlsafe(16)
         self.turn = threading.Lock()  # around the networks
         self.free = threading.BoundedSemaphore(CONNECTIONS)

@@ -75,6 +75,7 @@ def verified(data: bytes) -> io.BytesIO:
     return copy
 
 
+DEEPEST = 20  # containers in each other; a checkpoint has four
 LARGEST = torch.finfo(torch.float32).max  # everything is computed in float32
 
 
@@ -82,10 +83,12 @@ def check_values(content: dict) -> None:
     """Check each tensor and each number in a file, wherever it is. Raises FormatError, which names
     the place, for a number that is not finite or that nothing here can compute with, and for a
     tensor that is more in memory than in the file: one number, stretched to a million places."""
-    places = [("", content)]  # that are still to be looked at: name and value
+    places = [("", content, 0)]  # that are still to be looked at: name, value, depth
     seen = set()  # a container may hold itself
     while places:
-        name, value = places.pop()
+        name, value, depth = places.pop()
+        if depth > DEEPEST:
+            raise FormatError(f"expected at most {DEEPEST} containers in each other, found more")
         if isinstance(value, torch.Tensor):
             check_plain(name, value)
         elif isinstance(value, (int, float)):
@@ -95,7 +98,8 @@ def check_values(content: dict) -> None:
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
             seen.add(id(value))
             inside = value.items() if isinstance(value, dict) else enumerate(value)
-            places += [(f"{name}.{printable(key)}".lstrip("."), inner) for key, inner in inside]
+            places += [(f"{name}.{printable(key)}".lstrip("."), inner, depth + 1)
+                       for key, inner in inside]
 
 
 def check_plain(name: str, tensor: torch.Tensor) -> None:
@@ -161,7 +165,8 @@ def check_pictures(content: dict) -> None:
 
 FIGURES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 RANGES = {"loss": (-0.001, LARGEST), "accuracy": (0, 1)}  # rounding may lead a little below zero
-SETTINGS = {"epochs": int, "patience": int, "best_by": str, "val_fraction": float, "seed": int}
+SETTINGS = {"epochs": int, "patience": int, "best_by": str, "val_fraction": float, "seed": int,
+            "val_count": int}
 RESULT = {"epochs": int, "best_epoch": int, "val_accuracy": float, "test_accuracy": float,
           "train_seconds": float}
 

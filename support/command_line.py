@@ -8,10 +8,8 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from support.errors import FormatError, UsageError, is_out_of_memory, require
-from support.files import check_writable
 
 
 # --- Running a script -----------------------------------------------------------------------------
@@ -114,6 +112,16 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, allow_abbrev=False,
                          formatter_class=lambda prog: Defaults(prog, max_help_position=28))
 
+    def parse_args(self, arguments: list[str]):
+        """As argparse; but an option with nothing behind it is an error: it was a variable of a
+        shell, most often, that is not set."""
+        options = super().parse_args(arguments)
+        for action in self._actions:
+            value = getattr(options, action.dest, None)
+            if value == "" or isinstance(value, list) and "" in value:
+                self.error(f"{'/'.join(action.option_strings) or action.metavar} is empty")
+        return options
+
     def error(self, message: str):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
@@ -173,21 +181,24 @@ def add_training_arguments(parser: Parser, schedules) -> None:
 
 
 def check_run(options) -> None:
-    """Raise UsageError if there is no such seed, or no such file can be written."""
+    """Raise UsageError if there is no such seed."""
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
-    require(options.seeds >= 1, "--seeds", "at least 1", options.seeds)
-    check_writable(Path(options.out), "--out")
+    most = 2**63 - options.seed
+    require(1 <= options.seeds <= most, "--seeds", f"from 1 to {most}", options.seeds)
+
+
+MANY = 10**9  # of anything that is counted
 
 
 def check_settings(recipe, schedules) -> None:
     """Raise UsageError if a setting of a train.Recipe is out of its range."""
     choose(recipe.schedule, schedules, "--schedule")
-    require(recipe.epochs >= 1, "--epochs", "at least 1", recipe.epochs)
-    require(recipe.batch_size >= 1, "--batch-size", "at least 1", recipe.batch_size)
+    for flag, value in (("--epochs", recipe.epochs), ("--batch-size", recipe.batch_size),
+                        ("--step-size", recipe.step_size)):
+        require(1 <= value <= MANY, flag, f"from 1 to {MANY}", value)
+    require(0 <= recipe.patience <= MANY, "--patience", f"from 0 to {MANY}", recipe.patience)
     require(0 < recipe.lr < math.inf, "--lr", "more than 0", recipe.lr)
-    require(recipe.step_size >= 1, "--step-size", "at least 1", recipe.step_size)
     require(0 < recipe.gamma <= 1, "--gamma", "more than 0 and at most 1", recipe.gamma)
-    require(recipe.patience >= 0, "--patience", "0 or more", recipe.patience)
     require(0 < recipe.val_fraction < 1, "--val-fraction", "between 0 and 1, both excluded",
             recipe.val_fraction)
 
@@ -233,7 +244,7 @@ class Progress:
     def _draw(self, text: str) -> None:
         if self.is_terminal:
             line = text[:self.WIDTH].ljust(self.WIDTH)  # spaces wipe out what was there before
-            print(f"\r{line}\r", end="", file=sys.stderr, flush=True)
+            say(f"\r{line}\r", sys.stderr, end="")
 
     def __enter__(self):
         return self

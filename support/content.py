@@ -2,15 +2,18 @@
 read: *digits*, handwritten and in MNIST's style, for which it looks for ink in any picture; or
 *plain*, pictures as they are, each made grey and 28 × 28 pixels.
 
-And what in a data set's labels looks wrong.
+And its labels: those that another model has for its classes, and what looks wrong with them.
 """
 import sys
 
 import numpy as np
 
 from support.command_line import choose, say
-from support.folders import some
+from support.errors import UsageError
+from support.folders import folder_of, some
 from support.mnist_style import BOX, SIDE
+
+import torch
 
 CONTENTS = ("digits", "plain")
 
@@ -74,6 +77,34 @@ def settle_content(digits, content: str, log) -> None:
     doubtful = doubts(digits)
     if doubtful:
         say(f"warning: {doubtful}", sys.stderr)
+
+
+# --- The classes of another model -----------------------------------------------------------------
+
+def renumber(digits, names: list[str]) -> list[str]:
+    """Give the classes of an idx_data.Digits that has names the numbers that they have in `names`,
+    those of a model's classes: the data may be of some of them only. Returns the names that are not
+    among them; then nothing is changed."""
+    if digits.labels is None:
+        return []
+    numbers = {folder_of(name, number): number for number, name in enumerate(names)}
+    numbers |= {name: number for number, name in enumerate(names)}
+    unknown = [name for name in digits.labels if name not in numbers]
+    if not unknown:
+        number_of = torch.tensor([numbers[name] for name in digits.labels])
+        digits.train_labels = number_of[digits.train_labels]
+        digits.test_labels = number_of[digits.test_labels]
+        digits.labels = names
+    return unknown
+
+
+def take_classes(digits, names: list[str], folder: str) -> None:
+    """`renumber`, for a model that is to learn more of these classes. Raises UsageError for data
+    with others."""
+    unknown = renumber(digits, names)
+    if unknown:
+        raise UsageError(f"{folder} has the classes {some(unknown)}, the model knows "
+                         f"{some(names)}: name the folders as it does, or train without --from")
 
 
 # --- Labels that look wrong -----------------------------------------------------------------------

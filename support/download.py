@@ -61,7 +61,8 @@ def url_of(address: str, name: str) -> str:
     if "://" in address:
         return f"{address.rstrip('/')}/{name}.gz"
     found = find_files(Path(address), [name])
-    return found.get(name, Path(address) / f"{name}.gz").resolve().as_uri()
+    path = found.get(name, Path(address) / f"{name}.gz")
+    return Path(os.path.realpath(path)).as_uri()  # unlike resolve(), it ends where links go round
 
 
 def fetch(url: str, name: str) -> bytes:

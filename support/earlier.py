@@ -47,10 +47,14 @@ def earlier_networks(block, separable, head) -> list[dict]:
                 *separable(24, 32, pool=True), *separable(32, 38, padding=1),
                 *head(38, 5, classes)]
 
+    def second_tiny2k(classes: int) -> list[nn.Module]:
+        return [*block(1, 8, kernel=5, pool=True), *separable(8, 16), *separable(16, 20, pool=True),
+                *separable(20, 22), *head(22, 2, classes)]
+
     def accurate(classes: int) -> list[nn.Module]:
         return [*block(1, 24), *block(24, 32, pool=True), *block(32, 64), *block(64, 64, pool=True),
                 *block(64, 128), *head(128, 2, classes)]
 
     return [{"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k,
              "quick": quick}, {"small": second_small, "quick": second_quick},
-            {"accurate": accurate}, {"tiny5k": second_tiny5k}]
+            {"accurate": accurate}, {"tiny5k": second_tiny5k}, {"tiny2k": second_tiny2k}]

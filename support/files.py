@@ -16,7 +16,8 @@ SIGNATURES = [
     (b"BM", "a BMP picture"), (b"II*\0", "a TIFF picture"), (b"MM\0*", "a TIFF picture"),
     (b"%PDF", "a PDF document"), (b"\x1f\x8b", "a gzip file"), (b"PK\x03\x04", "a zip file"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for"),
-    (b"<svg", "an SVG picture"), (b"<", "an HTML page"), (b"{", "JSON text")]
+    (b"<svg", "an SVG picture"), (b"<?xml", "an XML document, perhaps SVG"),
+    (b"<", "an HTML page"), (b"{", "JSON text")]
 BLANKS = b"\xef\xbb\xbf \r\n\t"  # what may stand before a text: a byte order mark, white space
 
 

@@ -9,6 +9,7 @@ notebooks leave them about.
 """
 import difflib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -45,7 +46,13 @@ def pictures_below(folder: Path) -> list[Path]:
         raise error
 
     found = []
-    for place, folders, names in os.walk(folder, onerror=complain):
+    seen = set()  # a link may lead back to where it lies
+    for place, folders, names in os.walk(folder, onerror=complain, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if is_picture(name)]
     return sorted(found)
@@ -66,6 +73,14 @@ def class_names(names: set[str]) -> dict[str, int]:
     if digits or (0 in numbers and max(numbers) < 1000):
         return {name: number for number, name in sorted(numbers.items())}
     return {name: label for label, (_, name) in enumerate(sorted(numbers.items()))}
+
+
+def folder_of(label: str, number: int) -> str:
+    """The folder of a class in which drawings are kept: its label or, where that, which comes from
+    a checkpoint, is no plain name, a name with its number."""
+    if re.fullmatch(r"\w[\w -]{0,39}", label):
+        return label
+    return f"class-{number}"
 
 
 def all_names(labels: dict[str, int]) -> list[str]:

@@ -15,7 +15,7 @@ from support.checkpoint import (RESULT, check_training, check_type, fill, read_t
                                 unpack)
 from support.command_line import say
 from support.errors import FormatError, UsageError, in_file, is_out_of_memory
-from support.files import read_file, write_whole
+from support.files import check_writable, read_file, write_whole
 from support.processes import by_the_first, rank, while_all_are_there
 
 import torch
@@ -37,10 +37,15 @@ def previous_path(out: Path) -> Path:
 
 
 def checkpoints(out: Path, seeds: range) -> dict[int, Path]:
-    """The checkpoint of each seed: `out` or, of several, that with the seed added to its name."""
+    """The checkpoint of each seed: `out` or, of several, that with the seed added to its name.
+    Raises UsageError if one of them, or a file beside it, cannot be written."""
+    outs = {seed: out.with_name(f"{out.stem}-{seed}{out.suffix}") for seed in seeds}
     if len(seeds) == 1:
-        return {seeds[0]: out}
-    return {seed: out.with_name(f"{out.stem}-{seed}{out.suffix}") for seed in seeds}
+        outs = {seeds[0]: out}
+    for name in outs.values():
+        for path in (name, state_path(name), previous_path(name)):
+            check_writable(path, "--out")
+    return outs
 
 
 # --- One run at a time ----------------------------------------------------------------------------
@@ -145,7 +150,8 @@ def made_by(path: Path) -> dict:
 def differences(made: dict, wanted: dict) -> list[str]:
     """In which settings two runs differ, in words. They are compared as text, for what a file says
     of a run may be anything."""
-    before, now = {"processes": 1, **made.get("settings", {})}, wanted.get("settings", {})
+    before = {"processes": 1, "val_count": 0, **made.get("settings", {})}  # older files lack these
+    now = wanted.get("settings", {})
     found = []
     for key in now:
         if str(before.get(key)) != str(now[key]):
@@ -176,15 +182,16 @@ def check_same_run(made: dict, wanted: dict) -> None:
 
 
 @by_the_first
-def finished(out: Path, wanted: dict) -> dict | None:
+def finished(out: Path, wanted: dict, begun: bool) -> dict | None:
     """For --resume: the figures of the run that is wanted, if its model lies in `out` and it has
     reached its end; None if there is something left to train. Raises UsageError if the model is of
-    another run, and no interrupted one lies beside it."""
+    another run, and no interrupted one lies beside it; but not if an earlier seed was trained so
+    (`begun`): then it is the model that this run is to replace."""
     state = state_path(out)
     made = made_by(out)
     if not made or state.exists() and not is_same_run(made_by(state), made):
         return None
-    if not state.exists():
+    if not state.exists() and not begun:
         check_same_run(made, wanted)
     figures = made.get("result", {})
     if differences(made, wanted) or not RESULT.keys() <= figures.keys():
@@ -252,9 +259,10 @@ def restore(run, state: dict) -> None:
     own_settings = {"param_groups": run.optimiser.state_dict()["param_groups"]}
     run.optimiser.load_state_dict({**state["optimiser"], **own_settings})
     for weights in run.net.parameters():  # the fused optimiser trusts the shapes
-        for name in ("exp_avg", "exp_avg_sq"):
-            if run.optimiser.state[weights][name].shape != weights.shape:
-                raise ValueError("a shape of the optimiser's")
+        of_one = run.optimiser.state[weights]
+        shapes = [of_one[name].shape for name in ("exp_avg", "exp_avg_sq", "step")]
+        if shapes != [weights.shape, weights.shape, torch.Size()]:
+            raise ValueError("a shape of the optimiser's")
     run.generator.set_state(state["random"]["generator"])
     torch.set_rng_state(state["random"]["torch"])
     if run.generator.device.type == "cuda":
@@ -263,7 +271,7 @@ def restore(run, state: dict) -> None:
     run.stopping.best = (float(first), float(second))
     run.stopping.waited = int(state["stopping"]["waited"])
     check_training(state["history"], state["run"])
-    if not any(row["best"] for row in state["history"]):
+    if not any(row["best"] is True for row in state["history"]):
         raise ValueError("a history without a best epoch")
     run.seconds = [float(seconds) for seconds in state["seconds"]]
     run.net.history = list(state["history"])

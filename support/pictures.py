@@ -2,6 +2,7 @@
 import functools
 import io
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,8 +23,10 @@ def read_picture(data: bytes) -> np.ndarray:
     if data.startswith(SIGNATURE[:4]):  # what breaks the rest of it, read_png says
         return read_png(data)
     kind = kind_of(data[:64])
-    if not kind.endswith("picture") or "SVG" in kind:
+    if not kind.endswith("picture"):
         raise FormatError(f"expected a picture, found {kind}")
+    if "SVG" in kind:
+        raise FormatError(f"this is {kind}, which has no pixels: convert it to PNG")
     package = "pillow-heif" if "HEIC" in kind else "pillow"
     unknown = FormatError(f"this is {kind}: convert it to PNG, or run `pip install {package}`")
     try:
@@ -34,16 +37,35 @@ def read_picture(data: bytes) -> np.ndarray:
         import pillow_heif  # lets Pillow read HEIC, the format of iPhones
         pillow_heif.register_heif_opener()
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures, and of odd EXIF data
+            picture = Image.open(io.BytesIO(data))
             check_size(*picture.size, "header")
-            return np.array(ImageOps.exif_transpose(picture).convert("RGBA"))
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode == "F" or picture.mode.startswith("I"):  # Pillow would cut off at 255
+                return opaque(eight_bits(np.array(picture)))
+            return np.array(picture.convert("RGBA"))
     except FormatError:
         raise
     except UnidentifiedImageError:
-        raise unknown from None
+        if "HEIC" in kind:
+            raise unknown from None
+        raise FormatError(f"this is {kind} that Pillow cannot read: it is broken, or cut off; get "
+                          "it again, or convert it to PNG") from None
     except Exception as error:  # Pillow's decoders raise whatever they like on a broken file
         raise FormatError(f"this is {kind} that Pillow cannot read ({error}); "
                           "convert it to PNG") from None
+
+
+def eight_bits(grey: np.ndarray) -> np.ndarray:
+    """(H, W) of 16 bits, or of any other numbers, becomes uint8. White is the highest that the type
+    has or, where the type does not say it, the first of these that no pixel exceeds."""
+    most = float(grey.max())
+    if grey.dtype == np.uint16:
+        white = 65535
+    else:
+        white = next(white for white in (1, 255, 65535, most) if most <= white)
+    return np.rint(grey.clip(0) * (255 / white)).astype(np.uint8)
 
 
 def luminance(rgba: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from support.command_line import printable, say, shortened
 from support.drawing import (EDGE, FONT, INNER, WIDTH, bold, diverging, escape, grid, image, line,
                              rect, svg, tag, text, ticks)
 from support.errors import UsageError
-from support.files import write_whole
+from support.files import check_writable, write_whole
 
 import torch
 from torch import nn
@@ -430,6 +430,7 @@ def check_folder(folder: Path, names: list[str] | None) -> None:
         files.append("index.html")
     for name in files:
         path = folder / name
+        check_writable(path, "--report")
         if path.is_file() and not is_ours(path):
             raise UsageError(f"--report {folder}: the {name} there is not that of a report; "
                              "name another folder")

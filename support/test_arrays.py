@@ -47,11 +47,13 @@ class TestArrays(TestCase):
                 (images[0], labels, "28 × 28 of"), (images / 255, labels, "float64"),
                 (images[:0], labels[:0], "0 × 28 × 28"), (images, labels[1:], "40 labels", "39"),
                 (images, labels / 1, "whole number", "float64"),
+                (images, labels + 1, "labels from 0 to 9", "1 to 10"),
+                (images, labels - 1, "labels from 0 to 9", "-1 to 8"),
                 (images, list("ab"), "numbers")):
             self.fails(lambda some=some, numbers=numbers: evaluate.evaluate(net, some, numbers),
                        *words, kind=UsageError)
 
     def test_they_come_to_the_network_s_device(self):
-        images, labels = as_tensors(np.zeros((2, 28, 28), np.uint8), [1, 2], model.SIZE, "meta")
+        images, labels = as_tensors(np.zeros((2, 28, 28), np.uint8), [1, 2], model.SIZE, 10, "meta")
         self.assertEqual((images.device.type, labels.device.type, labels.dtype),
                          ("meta", "meta", torch.int64))

@@ -1,4 +1,5 @@
 """Tests of support/checkpoint.py: files that are no checkpoints, or no whole ones."""
+import functools
 import math
 import re
 import tracemalloc
@@ -108,6 +109,7 @@ class TestCheckpoint(TestCase):
                 ({"run": {"settings": 3}}, "settings", "int"),
                 ({"run": {"settings": {"seed": 2**70}}}, "seed", "finite"),
                 ({"run": {"samples": torch.zeros(3)}}, "samples", "float32"),
+                ({"run": functools.reduce(lambda inner, _: {"a": inner}, range(30), 1)}, "in each"),
                 ({"run": {"samples": torch.zeros(1).expand(10**9)}}, "run.samples, found 4"),
                 ({"run": {"settings": {"lr": [math.inf]}}}, "run.settings.lr.0", "inf"),
                 ({"run": {"result": {"test_accuracy": "x"}}}, "test_accuracy", "str"),

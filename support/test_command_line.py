@@ -86,7 +86,7 @@ class TestSay(unittest.TestCase):
         with contextlib.redirect_stdout(lines):
             model.main(["tiny2k"])
             command_line.say("to others", others)
-        self.assertIn("1,934", lines[0])
+        self.assertIn("1,980", lines[0])
         self.assertEqual((lines[1:], others), (["\n"], ["to others", "\n"]))
 
     def test_a_stream_of_a_program_s_own_that_is_full(self):

@@ -1,10 +1,12 @@
-"""Whether pictures are digits in MNIST's style, or plain."""
+"""Whether pictures are digits in MNIST's style, or plain; and what numbers their classes have."""
 import contextlib
 import io
 from dataclasses import replace
 
 import idx_data
-from support.content import content_of, mnist_share
+from support.content import content_of, mnist_share, renumber, take_classes
+from support.errors import UsageError
+from support.folders import folder_of
 from support.mnist_style import draw, place
 from support.png import write_png
 from support.test_tools import (TestCase, mnist, needs_mnist, some_digits, toy_images, written,
@@ -76,3 +78,34 @@ class TestContent(TestCase):
         self.assertEqual((content, "26 classes" in why), ("plain", True))
         wide = np.pad(images, [(0, 0), (2, 2), (2, 2)])
         self.assertEqual(content_of(self.digits(wide, labels))[0], "plain")
+
+
+class TestClasses(TestCase):
+    """Some of the classes of another model, in other numbers."""
+
+    NAMES = ["a/b", "cat", "dog", "emu"]
+
+    def digits(self, *names: str) -> idx_data.Digits:
+        labels = torch.arange(len(names))
+        images = torch.zeros(len(names), 28, 28, dtype=torch.uint8)
+        return idx_data.Digits(images, labels, images, labels.flip(0), list(names))
+
+    def test_they_get_the_model_s_numbers(self):
+        digits = self.digits("emu", "class-0", "cat")  # the second one's folder, from the page
+        self.assertEqual(renumber(digits, self.NAMES), [])
+        self.assertEqual(digits.train_labels.tolist(), [3, 0, 1])
+        self.assertEqual(digits.test_labels.tolist(), [1, 0, 3])
+        self.assertEqual((digits.labels, digits.classes), (self.NAMES, 4))
+
+    def test_another_class_is_an_error(self):
+        digits = self.digits("cat", "fox")
+        self.fails(lambda: take_classes(digits, self.NAMES, "pets"), "pets", "fox", "cat, dog, emu",
+                   kind=UsageError)
+        self.assertEqual(digits.train_labels.tolist(), [0, 1])
+
+    def test_folders_are_named_by_the_labels_if_those_are_plain(self):
+        for label, folder in (("7", "7"), ("../x", "class-5"), ("T-shirt", "T-shirt"),
+                              ("", "class-5"), (".hidden", "class-5"), ("a/b", "class-5"),
+                              ("a\\b", "class-5"), ("é", "é"), ("x" * 99, "class-5"),
+                              ("con trast", "con trast")):
+            self.assertEqual(folder_of(label, 5), folder)

@@ -97,6 +97,23 @@ class TestEvaluate(TestCase):
         self.fails(lambda: evaluate.pick_split(self.digits, "val", {}), "does not say",
                    kind=UsageError)
 
+    def test_what_a_data_set_holds_out_itself(self):
+        """The last images, whatever the seed; another number of them is another split. Its test
+        images may be others."""
+        run = {"settings": {"val_fraction": 0.1, "seed": 1, "val_count": 3},
+               "data": self.digits.hashes()}
+        self.digits.val_count = 3
+        self.digits.test_images = self.digits.test_images[1:]
+        self.digits.test_labels = self.digits.test_labels[1:]
+        images, _ = evaluate.pick_split(self.digits, "val", run)
+        self.assertTrue(torch.equal(images, self.digits.train_images[-3:]))
+        for net, seed in zip(self.nets, (1, 2)):
+            net.run = {"settings": {**run["settings"], "seed": seed}}
+        evaluate.check_together(["a", "b"], self.nets, "val")
+        self.digits.val_count = 0
+        self.fails(lambda: evaluate.pick_split(self.digits, "val", run), "other data",
+                   kind=UsageError)
+
     def test_logits_without_bounds_are_refused(self):
         """Each weight is one that a checkpoint may hold; it is their product that is not."""
         net = self.nets[0]

@@ -2,7 +2,9 @@
 import contextlib
 import io
 import json
+import os
 import tempfile
+import unittest
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +152,8 @@ class TestShapes(TestCase):
     def test_converted_it_is_the_same_data_set(self):
         """Names and polarity, too: what infer.py reads in the IDX file is what it learned."""
         call(idx_data, "--convert", "shapes", "converted", cwd=self.root)
+        self.fails(lambda: call(idx_data, "--convert", "shapes", "converted", cwd=self.root),
+                   "converted holds a data set already", kind=UsageError)
         before, _ = quietly(idx_data.load_digits, self.root / "shapes")
         after, err = quietly(idx_data.load_digits, self.root / "converted")
         self.assertIn("turned round", err)
@@ -261,6 +265,14 @@ class TestFolders(TestCase):
         self.assertEqual(digits.train_images[2, 14, 14], 250)
         self.assertIn("from 28 × 28 to 84 × 56 pixels, resized to 28 × 28", err)
         self.assertFalse(digits.inverted)
+
+    @unittest.skipIf(os.name == "nt", "links need rights there")
+    def test_links_are_followed_once(self):
+        self.write("elsewhere/1.png", "train/a/2.png", "train/b/3.png")
+        (self.folder / "train/a/more").symlink_to(self.folder / "elsewhere")
+        (self.folder / "elsewhere/back").symlink_to(self.folder / "train/a")
+        digits, _ = self.load()
+        self.assertEqual(digits.train_labels.tolist(), [0, 0, 1])
 
     def test_turned_round_where_most_borders_are_light(self):
         for count, turned in ((2, False), (3, True)):
@@ -389,7 +401,7 @@ class TestNoDataSet(TestCase):
                        "expected the files", kind=FileNotFoundError)
         done = run("train.py", "--data", "", cwd=self.folder, check=2)
         self.assertEqual((done.stdout, done.stderr.count("\n")), ("", 1))
-        self.error_line(done, "the name of the data set's folder is empty")
+        self.error_line(done, "--data is empty")
         self.assertFalse(list(self.folder.rglob("*ubyte*")))
 
     def test_the_default_folder_with_pictures_in_it(self):

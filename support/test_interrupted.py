@@ -1,5 +1,6 @@
 """Tests of support/interrupted.py: runs that are killed, interrupted, two at a time, or in vain."""
 import contextlib
+import copy
 import io
 import json
 import os
@@ -264,6 +265,19 @@ class TestInPlace(ToyTestCase):
         self.train("--out", "straight.pt")
         return "straight.pt", "model.pt"
 
+    def test_a_seed_whose_model_is_of_an_earlier_run(self):
+        """The run that trained the seeds before it has said that it would replace it."""
+        self.train("--lr", 0.003)
+        out = self.folder / "model.pt"
+        self.fails(lambda: interrupted.finished(out, {}, False), "--resume", kind=UsageError)
+        self.assertIsNone(interrupted.finished(out, {"settings": {"lr": 0.001}}, True))
+
+    def test_a_name_that_is_a_folder(self):
+        (self.folder / "a-1.pt.resume").mkdir()
+        self.fails(lambda: interrupted.checkpoints(self.folder / "a.pt", range(3)), "a-1.pt.resume",
+                   "folder", kind=UsageError)
+        self.assertEqual(len(interrupted.checkpoints(self.folder / "a.pt", range(1))), 1)
+
     def test_interrupted_too_early(self):
         """In the first epoch; and where the best epoch so far is worth nothing."""
         before = self.file(b"an older model", "model.pt").read_bytes()
@@ -310,8 +324,12 @@ class TestInPlace(ToyTestCase):
         state = self.folder / "model.pt.resume"
         self.interrupt(1)
         good = torch.load(state, weights_only=True)
+        three_steps = copy.deepcopy(good["optimiser"])
+        three_steps["state"][0]["step"] = torch.ones(3)
         for change in ({"run": 3}, {"history": []}, {"history": [{"best": True}]},
                        {"best": {}}, {"weights": None}, {"random": {}}, {"optimiser": {}},
+                       {"optimiser": three_steps},
+                       {"history": [{**good["history"][0], "best": torch.ones(3)}]},
                        {"stopping": {"best": None}}, {"seconds": 1}):
             torch.save({**good, **change}, state)
             message = self.fails(lambda: self.train("--resume"), "model.pt.resume: expected",

@@ -9,8 +9,20 @@ class TestPictures(TestCase):
     def test_other_formats_are_named(self):
         for data, name in ((b"\xff\xd8\xff\xe0aaaaaaaa", "JPEG"), (b"BM00000000000", "BMP"),
                            (b"<html>", "HTML"), (b"", "empty"), (b"P5 1 1 255 ", "Netpbm"),
-                           (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC")):
+                           (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"), (b"\0\0\0\x18ftypheic", "HEIC"),
+                           (b"<svg/>", "no pixels"), (b"<?xml ?><svg/>", "XML")):
             self.fails(lambda data=data: pictures.read_picture(data), name)
+
+    def test_more_than_eight_bits(self):
+        """White is 1, 255 or 65,535, whichever the type or the brightest pixel fits."""
+        for values, dtype, expected in (([0, 257, 65535], np.uint16, [0, 1, 255]),
+                                        ([0, 12850, 257], np.uint16, [0, 50, 1]),
+                                        ([-3, 100, 255], np.int32, [0, 100, 255]),
+                                        ([0, 25700, 51400], np.int32, [0, 100, 200]),
+                                        ([0, 0.2, 1], np.float32, [0, 51, 255]),
+                                        ([0, 1e6, 4e6], np.float32, [0, 64, 255])):
+            found = pictures.eight_bits(np.array([values], dtype))
+            self.assertEqual((found.dtype, found.tolist()), (np.uint8, [expected]))
 
     def test_luminance(self):
         """Published values (ITU-R BT.601): white 255, red 76.2, green 149.7, blue 29.1."""

@@ -77,7 +77,7 @@ class TestTrain(ToyTestCase):
         self.assertIsNone(images())
 
     def test_the_validation_figures_are_those_of_the_held_out_images(self):
-        self.here("--recipe", "tiny2k", "--epochs", 2, "--val-fraction", 0.2, "--seed", 3)
+        self.here("--recipe", "lenet", "--epochs", 4, "--val-fraction", 0.2, "--seed", 3)
         net, digits = model.load(self.folder / "model.pt"), idx_data.load_digits(self.data)
         index = idx_data.split(600, 0.2, 3)[1]
         result = evaluate.evaluate(net, digits.train_images[index], digits.train_labels[index])
@@ -293,7 +293,7 @@ class TestTrain(ToyTestCase):
         for arguments, *words in [
                 (["--recipe", "smal"], "smal", "did you mean small"), (["--device", "gpu"], "gpu"),
                 (["--device", "cuda:99"], "cuda:99"), (["--precision", "half"], "half"),
-                (["--epochs", 0], "--epochs", "at least 1"), (["--epochs", "x"], "--epochs", "int"),
+                (["--epochs", 0], "--epochs", "from 1"), (["--epochs", "x"], "--epochs", "int"),
                 (["--batch-size", 0], "--batch-size"),
                 (["--batch-size", 10**6], "--batch-size", "540"), (["--lr", 0], "--lr"),
                 (["--lr", "nan"], "--lr", "nan"), (["--lr", "inf"], "--lr"),
@@ -303,7 +303,10 @@ class TestTrain(ToyTestCase):
                 (["--val-fraction", 1], "--val-fraction"),
                 (["--val-fraction", 1e-9], "--val-fraction", "leaves 0"),
                 (["--patience", -1], "--patience"), (["--seed", -1], "--seed"),
-                (["--seeds", 0], "--seeds"), (["--bogus"], "--bogus"),
+                (["--epochs", 10**20], "--epochs", "1000000000"),
+                (["--seed", 2**63 - 1, "--seeds", 2], "--seeds", "from 1 to 1"),
+                (["--from", ""], "--from", "empty"), (["--seeds", 0], "--seeds"),
+                (["--bogus"], "--bogus"),
                 (["--out", self.folder], "--out", "folder")]:
             if "--recipe" not in arguments:
                 arguments = ["--recipe", "lenet", *arguments]
