@@ -24,7 +24,7 @@ from support.arrays import as_tensors
 from support.command_line import (Parser, add_data_arguments, choose, may_download, printable,
                                   run_script, say, shortened)
 from support.compositions import examples
-from support.content import renumber
+from support.content import check_fit, renumber
 from support.errors import FormatError, UsageError, in_file
 from support.machine import pick_device, set_threads
 from support.report import PICTURES, aligned
@@ -349,18 +349,6 @@ def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torc
     training, validation = digits.split(fraction, seed)
     index = training if name == "train" else validation
     return digits.train_images[index], digits.train_labels[index]
-
-
-def check_fit(digits: Digits, folder: str, classes: int = 1000) -> None:
-    """Raise UsageError if the images have not the size that the networks take, or the data set more
-    than `classes` classes."""
-    size = tuple(digits.train_images.shape[1:])
-    if size != (model.SIZE, model.SIZE):
-        raise UsageError(f"the networks take images of {model.SIZE} × {model.SIZE} pixels, those "
-                         f"in {folder} have {size[0]} × {size[1]}; resize them first")
-    if digits.classes > classes:
-        raise UsageError(f"the model knows {classes} classes, {folder} has {digits.classes}; "
-                         "train a model on it")
 
 
 def learned_from_others(run: dict, digits: Digits) -> bool:

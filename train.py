@@ -20,21 +20,22 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import model
-from evaluate import NEW_SEED, best_temperature, check_fit, evaluate, predict_all
+from evaluate import NEW_SEED, best_temperature, evaluate, predict_all
 from idx_data import Digits, load_digits, mean_std, standardise
 from support.captured import recorded, set_learning_rate
 from support.checkpoint import describe_run, sample_images
 from support.command_line import (Parser, Progress, add_data_arguments, add_training_arguments,
                                   check_run, check_settings, choose, may_download, run_script, say)
-from support.compositions import with_others
-from support.content import content_of, settle_content, take_classes
+from support.compositions import learns_other, with_others
+from support.content import check_fit, content_of, settle_content, take_after
 from support.errors import UsageError
 from support.forms import with_forms
-from support.interrupted import checkpoints, end, finished, keep_state, only_run, until_the_end
+from support.interrupted import (check_finite, checkpoints, end, finished, keep_state, only_run,
+                                 until_the_end)
 from support.machine import keep_freed_memory, pick_device, pick_precision, set_threads
 from support.mapped import MappedImages, picked
 from support.processes import (average_buffers, averaged, averaging, in_turn, own_random_numbers,
-                               share, threads_text, together)
+                               share, threads_text, together)  # they change nothing for one process
 from support.run_table import (TABLE_HEAD, epoch_row, recipe_table, result_text, say_batches,
                                saying_finished, seeds_text)
 from support.strong_augmentation import Strong, distort, random_coarse
@@ -200,9 +201,7 @@ def train_epoch(run: Run) -> tuple[float, float]:
     """Train for one epoch; returns its mean loss and accuracy. Raises what check_finite does.
 
     No step waits for the device: the losses stay there as tensors, and are read at the end, and
-    ten times a second for the progress bar. What comes from support/processes.py, here and below
-    (own_random_numbers, average_buffers, averaged, share), matters to several processes only: in
-    one by itself it changes nothing."""
+    ten times a second for the progress bar."""
     recipe = run.recipe
     device = run.labels.device
     count = len(run.labels)
@@ -246,14 +245,6 @@ def train_step(run: Run, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     loss.backward()
     run.optimiser.step()
     return loss.detach(), weight * (logits.argmax(1) == y).float().mean()
-
-
-def check_finite(losses: torch.Tensor, run: Run) -> None:
-    """Raise UsageError if a loss is infinite or NaN: from then on nothing can be learned."""
-    bad = losses[~losses.isfinite()]
-    if len(bad):
-        raise UsageError(f"the loss became {bad[0].item()} in epoch {len(run.net.history) + 1}; "
-                         f"try --lr {min(run.recipe.lr / 10, 0.01):.2g}")
 
 
 def validate(run: Run) -> tuple[float, float]:
@@ -317,11 +308,6 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
                net=net, parallel=averaging(net), optimiser=optimiser, generator=generator,
                precision=precision, stopping=EarlyStopping(recipe.patience),
                learn=recorded(train_step, net, images, graph))
-
-
-def learns_other(recipe: Recipe, digits: Digits) -> bool:
-    """Whether the network is to know what is no digit. Other data may not even be digits."""
-    return recipe.composed > 0 and digits.is_mnist() and digits.content != "plain"
 
 
 def epochs(run: Run) -> Iterator[dict]:
@@ -457,11 +443,9 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     digits = in_turn(lambda: load_digits(options.data, may_download(options), options.mirror))
     check_fit(digits, options.data, base.classes if base else 1000)
     if base is not None:
-        take_classes(digits, base.class_names, options.data)
-    data = digits.hashes()
-    if base is not None and options.content == "auto":
-        options.content = base.content
+        take_after(digits, base, options.data)
     settle_content(digits, options.content, log)
+    data = digits.hashes()
     count = model.parameters(base or model.build(recipe.model, digits.classes,
                                                  learns_other(recipe, digits)))
     say(f"recipe {options.recipe}: network {recipe.model}, {count:,} parameters", log)
@@ -472,9 +456,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
                               {**asdict(recipe), "seed": seed, "precision": precision,
                                "content": digits.content, "val_count": digits.val_count,
                                "from": options.base})
-        result = None
-        if options.resume:
-            result = finished(out, wanted, bool(results))
+        result = finished(out, wanted, bool(results)) if options.resume else None
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision, base,
                         not options.no_graph)

@@ -262,6 +262,12 @@ def examples(images: np.ndarray, labels: np.ndarray, numbers, seed: int, other: 
     return np.stack(seen), np.array(known, np.int64)
 
 
+def learns_other(recipe, digits) -> bool:
+    """Whether a train.Recipe is to teach what is no digit: of an idx_data.Digits that is not MNIST,
+    nobody knows whether it is of digits at all."""
+    return recipe.composed > 0 and digits.is_mnist() and digits.content != "plain"
+
+
 def with_others(images: torch.Tensor, labels: torch.Tensor, pictures: int, seed: int) -> tuple:
     """(N, H, W) uint8 digits and their labels, with the examples of `pictures` composed ones."""
     parts = []

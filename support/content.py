@@ -2,7 +2,8 @@
 read: *digits*, handwritten and in MNIST's style, for which it looks for ink in any picture; or
 *plain*, pictures as they are, each made grey and 28 × 28 pixels.
 
-And its labels: those that another model has for its classes, and what looks wrong with them.
+And whether it fits a network, what numbers that has for its classes, and what looks wrong with the
+labels.
 """
 import sys
 
@@ -69,9 +70,12 @@ READS = {"digits": "infer.py looks for digits", "plain": "infer.py takes picture
 
 
 def settle_content(digits, content: str, log) -> None:
-    """Decide what the pictures of an idx_data.Digits are, where `content` is auto, and say it; and
-    warn of labels that look wrong. Raises UsageError for another word."""
-    digits.content = choose(content, ("auto", *CONTENTS), "--content")
+    """Decide what the pictures of an idx_data.Digits are, where neither `content` nor `take_after`
+    says it, and print it; and warn of labels that look wrong. Raises UsageError for another
+    word."""
+    choose(content, ("auto", *CONTENTS), "--content")
+    if content != "auto":
+        digits.content = content
     digits.content, why = content_of(digits)
     say(f"content {digits.content}: {why}; {READS[digits.content]}", log)
     doubtful = doubts(digits)
@@ -79,7 +83,19 @@ def settle_content(digits, content: str, log) -> None:
         say(f"warning: {doubtful}", sys.stderr)
 
 
-# --- The classes of another model -----------------------------------------------------------------
+# --- For a network --------------------------------------------------------------------------------
+
+def check_fit(digits, folder: str, classes: int = 1000) -> None:
+    """Raise UsageError if the images of an idx_data.Digits, read from `folder`, have not the size
+    that the networks take, or are of more than `classes` classes."""
+    size = tuple(digits.train_images.shape[1:])
+    if size != (SIDE, SIDE):
+        raise UsageError(f"the networks take images of {SIDE} × {SIDE} pixels, those in {folder} "
+                         f"have {size[0]} × {size[1]}; resize them first")
+    if digits.classes > classes:
+        raise UsageError(f"the model knows {classes} classes, {folder} has {digits.classes}; "
+                         "train a model on it")
+
 
 def renumber(digits, names: list[str]) -> list[str]:
     """Give the classes of an idx_data.Digits that has names the numbers that they have in `names`,
@@ -98,13 +114,17 @@ def renumber(digits, names: list[str]) -> list[str]:
     return unknown
 
 
-def take_classes(digits, names: list[str], folder: str) -> None:
-    """`renumber`, for a model that is to learn more of these classes. Raises UsageError for data
-    with others."""
-    unknown = renumber(digits, names)
+def take_after(digits, net, folder: str) -> None:
+    """Prepare an idx_data.Digits, read from `folder`, for a network that is to learn more of what
+    it knows: its classes and, unless that is settled, its content. Raises UsageError for data with
+    other classes."""
+    unknown = renumber(digits, net.class_names)
     if unknown:
         raise UsageError(f"{folder} has the classes {some(unknown)}, the model knows "
-                         f"{some(names)}: name the folders as it does, or train without --from")
+                         f"{some(net.class_names)}: name the folders as it does, or train without "
+                         "--from")
+    if digits.content == "auto":
+        digits.content = net.content
 
 
 # --- Labels that look wrong -----------------------------------------------------------------------

@@ -110,6 +110,16 @@ def try_lock(file) -> bool:
     return True
 
 
+# --- Nothing to go on with ------------------------------------------------------------------------
+
+def check_finite(losses: torch.Tensor, run) -> None:
+    """Raise UsageError if a loss is infinite or NaN: from then on nothing can be learned."""
+    bad = losses[~losses.isfinite()]
+    if len(bad):
+        raise UsageError(f"the loss became {bad[0].item()} in epoch {len(run.net.history) + 1}; "
+                         f"try --lr {min(run.recipe.lr / 10, 0.01):.2g}")
+
+
 # --- The model in its place -----------------------------------------------------------------------
 
 def has_learned(run) -> bool:

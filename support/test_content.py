@@ -2,9 +2,10 @@
 import contextlib
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import idx_data
-from support.content import content_of, mnist_share, renumber, take_classes
+from support.content import content_of, mnist_share, renumber, take_after
 from support.errors import UsageError
 from support.folders import folder_of
 from support.mnist_style import draw, place
@@ -99,7 +100,8 @@ class TestClasses(TestCase):
 
     def test_another_class_is_an_error(self):
         digits = self.digits("cat", "fox")
-        self.fails(lambda: take_classes(digits, self.NAMES, "pets"), "pets", "fox", "cat, dog, emu",
+        net = SimpleNamespace(class_names=self.NAMES, content="plain")
+        self.fails(lambda: take_after(digits, net, "pets"), "pets", "fox", "cat, dog, emu",
                    kind=UsageError)
         self.assertEqual(digits.train_labels.tolist(), [0, 1])
 
