@@ -325,13 +325,14 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
 
 # --- Which images ---------------------------------------------------------------------------------
 
-def learned_from(run: dict) -> tuple[int, float | None, int | None]:
-    """What decides which images a model learned from: how many its data set held out itself; if
-    none, the fraction that was held out, and the seed of the split, None where the checkpoint does
-    not say."""
+def learned_from(run: dict, digits: Digits) -> tuple[int, float | None, int | None]:
+    """What decides which images a model learned from: how many its data set held out itself, as
+    many as `digits` does where an older checkpoint does not say it; if none, the fraction that was
+    held out, and the seed of the split, None where the checkpoint does not say."""
     settings = run.get("settings", {})
-    if settings.get("val_count"):
-        return settings["val_count"], None, None
+    val_count = settings.get("val_count", digits.val_count)
+    if val_count:
+        return val_count, None, None
     return 0, settings.get("val_fraction"), settings.get("seed")
 
 
@@ -341,7 +342,7 @@ def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torc
         if not len(digits.test_labels):
             raise UsageError("--split test: the data set has no test images; give --split val")
         return digits.test_images, digits.test_labels
-    val_count, fraction, seed = learned_from(run)
+    val_count, fraction, seed = learned_from(run, digits)
     if not val_count and (fraction is None or seed is None):
         raise UsageError(f"--split {name}: the checkpoint does not say what images it learned from")
     if learned_from_others(run, digits) or val_count != digits.val_count:
@@ -366,14 +367,16 @@ def of_other_data(net: model.Network, digits: Digits) -> bool:
     return other_names or learned_from_others(net.run, digits)
 
 
-def check_together(names: list[str], nets: list[model.Network], split_name: str) -> None:
+def check_together(names: list[str], nets: list[model.Network], split_name: str,
+                   digits: Digits) -> None:
     """Raise UsageError if the models cannot be evaluated as an ensemble."""
     first = nets[0]
+    learned = learned_from(first.run, digits)
     for name, net in zip(names, nets):
         if net.classes != first.classes:
             raise UsageError(f"{names[0]} knows {first.classes} classes, {name} knows "
                              f"{net.classes}: an ensemble needs the same ones")
-        if split_name != "test" and learned_from(net.run) != learned_from(first.run):
+        if split_name != "test" and learned_from(net.run, digits) != learned:
             raise UsageError(f"--split {split_name}: {names[0]} and {name} learned from different "
                              "images; give one of them, or --split test")
 
@@ -443,8 +446,8 @@ def main(arguments: list[str]) -> int:
         names = [str(model.find_checkpoint())]
         say(f"checkpoint {names[0]}", sys.stderr)
     nets = [model.load(name, device, options.model) for name in names]
-    check_together(names, nets, options.split)
     digits = load_digits(options.data, may_download(options), options.mirror)
+    check_together(names, nets, options.split, digits)
     check_fit(digits, options.data, nets[0].classes)
     renumber(digits, nets[0].class_names)  # its folders may be those of some classes only
     for name, net in zip(names, nets):

@@ -2,6 +2,7 @@
 one line that says what they need."""
 import numpy as np
 
+from support import mapped
 from support.errors import UsageError, shape_text
 
 import torch
@@ -32,16 +33,15 @@ def as_tensor(array) -> torch.Tensor:
         raise UsageError(f"expected an array of numbers, found one of {array.dtype}")
     # Torch takes neither another byte order, nor a view that is turned round.
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    if not array.flags.writeable:
-        array = array.copy()
-    return torch.from_numpy(array)
+    return mapped.as_tensor(array)
 
 
 def as_tensors(images, labels, size: int, classes: int,
                device) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, size, size) images of 0 to 255, uint8 or float32, and (N,) labels below `classes`,
     tensors or arrays, as tensors on a device. Raises UsageError for any other."""
-    images, labels = as_tensor(images), as_tensor(labels)
+    images = as_tensor(images)
+    labels = as_tensor(labels)
     wanted = images.dtype in (torch.uint8, torch.float32)
     if images.shape[1:] != (size, size) or not len(images) or not wanted:
         raise UsageError(f"expected images of (N, {size}, {size}) uint8, found "
@@ -49,7 +49,9 @@ def as_tensors(images, labels, size: int, classes: int,
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise UsageError(f"expected {len(images):,} labels, one whole number for each image, found "
                          f"{shape_text(labels.shape)} of {labels.dtype}")
+    labels = labels.to(torch.int64)
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        raise UsageError(f"expected labels from 0 to {classes - 1}, found {low} to {high}")
-    return images.to(device), labels.to(device, torch.int64)
+        raise UsageError(f"expected labels from 0 to {classes - 1}, found {low} to {high}; the "
+                         "network knows no others")
+    return images.to(device), labels.to(device)

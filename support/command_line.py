@@ -119,7 +119,8 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             value = getattr(options, action.dest, None)
             if value == "" or isinstance(value, list) and "" in value:
-                self.error(f"{'/'.join(action.option_strings) or action.metavar} is empty")
+                flags = "/".join(action.option_strings)
+                self.error(f"{flags or action.metavar or action.dest} is empty")
         return options
 
     def error(self, message: str):
@@ -183,7 +184,7 @@ def add_training_arguments(parser: Parser, schedules) -> None:
 def check_run(options) -> None:
     """Raise UsageError if there is no such seed."""
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)
-    most = 2**63 - options.seed
+    most = min(10_000, 2**63 - options.seed)
     require(1 <= options.seeds <= most, "--seeds", f"from 1 to {most}", options.seeds)
 
 

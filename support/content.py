@@ -99,15 +99,16 @@ def check_fit(digits, folder: str, classes: int = 1000) -> None:
 
 def renumber(digits, names: list[str]) -> list[str]:
     """Give the classes of an idx_data.Digits that has names the numbers that they have in `names`,
-    those of a model's classes: the data may be of some of them only. Returns the names that are not
-    among them; then nothing is changed."""
+    those of a model's classes: the data may be of some of them only. Returns the names of images
+    that are not among them; then nothing is changed."""
     if digits.labels is None:
         return []
     numbers = {folder_of(name, number): number for number, name in enumerate(names)}
     numbers |= {name: number for number, name in enumerate(names)}
-    unknown = [name for name in digits.labels if name not in numbers]
+    present = torch.cat([digits.train_labels, digits.test_labels]).unique().tolist()
+    unknown = [digits.labels[label] for label in present if digits.labels[label] not in numbers]
     if not unknown:
-        number_of = torch.tensor([numbers[name] for name in digits.labels])
+        number_of = torch.tensor([numbers.get(name, -1) for name in digits.labels])
         digits.train_labels = number_of[digits.train_labels]
         digits.test_labels = number_of[digits.test_labels]
         digits.labels = names
@@ -121,10 +122,14 @@ def take_after(digits, net, folder: str) -> None:
     unknown = renumber(digits, net.class_names)
     if unknown:
         raise UsageError(f"{folder} has the classes {some(unknown)}, the model knows "
-                         f"{some(net.class_names)}: name the folders as it does, or train without "
-                         "--from")
+                         f"{some(net.class_names)}: name them as it does (the folders, or in "
+                         "classes.txt), or train without --from")
     if digits.content == "auto":
         digits.content = net.content
+    if digits.content == "plain" and digits.inverted != net.inverted:
+        kind = "dark on light" if digits.inverted or net.inverted else "light on dark"
+        say(f"{folder}: these pictures and those that the model knows are not both dark on light; "
+            f"from now on, infer.py takes all pictures to be {kind}", sys.stderr)
 
 
 # --- Labels that look wrong -----------------------------------------------------------------------

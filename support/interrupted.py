@@ -39,9 +39,11 @@ def previous_path(out: Path) -> Path:
 def checkpoints(out: Path, seeds: range) -> dict[int, Path]:
     """The checkpoint of each seed: `out` or, of several, that with the seed added to its name.
     Raises UsageError if one of them, or a file beside it, cannot be written."""
-    outs = {seed: out.with_name(f"{out.stem}-{seed}{out.suffix}") for seed in seeds}
+    check_writable(out, "--out")
     if len(seeds) == 1:
         outs = {seeds[0]: out}
+    else:
+        outs = {seed: out.with_name(f"{out.stem}-{seed}{out.suffix}") for seed in seeds}
     for name in outs.values():
         for path in (name, state_path(name), previous_path(name)):
             check_writable(path, "--out")
@@ -160,8 +162,9 @@ def made_by(path: Path) -> dict:
 def differences(made: dict, wanted: dict) -> list[str]:
     """In which settings two runs differ, in words. They are compared as text, for what a file says
     of a run may be anything."""
-    before = {"processes": 1, "val_count": 0, **made.get("settings", {})}  # older files lack these
     now = wanted.get("settings", {})
+    older = {"processes": 1, "val_count": now.get("val_count")}  # older files lack these
+    before = {**older, **made.get("settings", {})}
     found = []
     for key in now:
         if str(before.get(key)) != str(now[key]):

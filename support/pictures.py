@@ -61,7 +61,7 @@ def eight_bits(grey: np.ndarray) -> np.ndarray:
     """(H, W) of 16 bits, or of any other numbers, becomes uint8. White is the highest that the type
     has or, where the type does not say it, the first of these that no pixel exceeds."""
     most = float(grey.max())
-    if grey.dtype == np.uint16:
+    if grey.dtype.kind == "u" and grey.itemsize == 2:
         white = 65535
     else:
         white = next(white for white in (1, 255, 65535, most) if most <= white)

@@ -428,9 +428,11 @@ def check_folder(folder: Path, names: list[str] | None) -> None:
     files = [f"{name}.svg" for name in names or PICTURES]
     if not names:
         files.append("index.html")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--report {folder}: expected a folder, found a file; name another")
     for name in files:
         path = folder / name
-        check_writable(path, "--report")
+        check_writable(path, "--report: the file")
         if path.is_file() and not is_ours(path):
             raise UsageError(f"--report {folder}: the {name} there is not that of a report; "
                              "name another folder")

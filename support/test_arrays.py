@@ -38,7 +38,8 @@ class TestArrays(TestCase):
         expected = evaluate.evaluate(net, digits.test_images, digits.test_labels)
         images, labels = digits.test_images.numpy(), digits.test_labels.numpy()
         for some, numbers in ((images, labels), (images[::-1], labels[::-1].astype(np.uint8)),
-                              (images.astype(np.float32), labels.tolist())):
+                              (images.astype(np.float32), labels.tolist()),
+                              (images, labels.astype(">u2"))):
             result = evaluate.evaluate(net, some, numbers)
             self.assertAlmostEqual(result.loss, expected.loss, 5)
             self.assertEqual(result.errors, expected.errors)

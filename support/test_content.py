@@ -98,6 +98,14 @@ class TestClasses(TestCase):
         self.assertEqual(digits.test_labels.tolist(), [1, 0, 3])
         self.assertEqual((digits.labels, digits.classes), (self.NAMES, 4))
 
+    def test_classes_without_images_do_not_count(self):
+        """Folders named by single digits are ten classes, whichever are there."""
+        digits = self.digits(*map(str, range(10)))
+        digits.train_labels = torch.tensor([3, 5])
+        digits.test_labels = torch.tensor([5])
+        self.assertEqual(renumber(digits, ["3", "4", "5"]), [])
+        self.assertEqual(digits.train_labels.tolist(), [0, 2])
+
     def test_another_class_is_an_error(self):
         digits = self.digits("cat", "fox")
         net = SimpleNamespace(class_names=self.NAMES, content="plain")

@@ -109,7 +109,10 @@ class TestEvaluate(TestCase):
         self.assertTrue(torch.equal(images, self.digits.train_images[-3:]))
         for net, seed in zip(self.nets, (1, 2)):
             net.run = {"settings": {**run["settings"], "seed": seed}}
-        evaluate.check_together(["a", "b"], self.nets, "val")
+        evaluate.check_together(["a", "b"], self.nets, "val", self.digits)
+        older = {**run, "settings": {"val_fraction": 0.1, "seed": 1}}  # as files were before
+        images, _ = evaluate.pick_split(self.digits, "val", older)
+        self.assertTrue(torch.equal(images, self.digits.train_images[-3:]))
         self.digits.val_count = 0
         self.fails(lambda: evaluate.pick_split(self.digits, "val", run), "other data",
                    kind=UsageError)

@@ -166,6 +166,43 @@ class TestShapes(TestCase):
                              *(f"shapes/test/{name}" for name in SHAPES))])
 
 
+class TestFurtherTraining(TestCase):
+    """train.py --from, with folders of some of the model's classes."""
+
+    def test_names_and_polarity(self):
+        """What infer.py and evaluate.py then say of pictures that are dark on light."""
+        names = ("cat", "dog", "emu")
+        for root, labels in (("pets", (0, 1, 2)), ("more", (1, 2))):
+            for part, count in (("train", 40), ("test", 10)):
+                for label in labels:
+                    for number, image in enumerate(toy_images(np.full(count, label), label)):
+                        grey = 255 - image if root == "more" else image
+                        write_png(self.folder / root / part / names[label] / f"{number}.png", grey)
+        call(train, "--data", "pets", "--batch-size", 16, "--out", "a.pt", cwd=self.folder)
+        _, err = call(train, "--from", "a.pt", "--data", "more", "--out", "b.pt", "--lr", 0.002,
+                      cwd=self.folder)
+        self.assertIn("infer.py takes all pictures to be dark on light", err)
+        net = model.load(self.folder / "b.pt")
+        self.assertEqual((net.labels, net.inverted), (list(names), True))
+        out, _ = call(evaluate, "b.pt", "--data", "more", "--json", cwd=self.folder)
+        confusion = np.array(json.loads(out)["confusion"])
+        self.assertEqual(confusion.sum(1).tolist(), [0, 10, 10])
+        self.assertGreaterEqual(confusion.trace(), 18)
+        out, _ = call(infer, "more/test/dog", "more/test/emu", "--checkpoint", "b.pt", "--json",
+                      cwd=self.folder)
+        read = [json.loads(line)["label"] for line in out.splitlines()]
+        correct = np.array(read) == np.repeat(["dog", "emu"], 10)
+        self.assertEqual(correct.sum(), confusion.trace())
+
+    def test_other_classes_are_refused(self):
+        model.save(model.build("lenet"), self.folder / "a.pt")
+        for label, name in enumerate(("cat", "dog")):
+            for number, image in enumerate(toy_images(np.full(4, label))):
+                write_png(self.folder / f"pets/train/{name}/{number}.png", image)
+        self.fails(lambda: call(train, "--from", "a.pt", "--data", "pets", cwd=self.folder), "pets",
+                   "cat, dog", "the model knows 0, 1, 2, 3 and 6 more", kind=UsageError)
+
+
 class TestPlain(TestCase):
     """A plain data set in IDX files, and the key in the checkpoint."""
 

@@ -271,6 +271,12 @@ class TestInPlace(ToyTestCase):
         out = self.folder / "model.pt"
         self.fails(lambda: interrupted.finished(out, {}, False), "--resume", kind=UsageError)
         self.assertIsNone(interrupted.finished(out, {"settings": {"lr": 0.001}}, True))
+        out.rename(self.folder / "m-1.pt")
+        self.train("--out", "m-0.pt")
+        done, err = self.train("--seeds", 2, "--out", "m.pt", "--resume", "--json")
+        self.assertIn("m-0.pt: this run has reached its end already", err)
+        self.assertEqual([json.loads(line)["seed"] for line in done.splitlines()], [0, 1])
+        self.assertEqual(model.load(self.folder / "m-1.pt").run["settings"]["lr"], 0.001)
 
     def test_a_name_that_is_a_folder(self):
         (self.folder / "a-1.pt.resume").mkdir()

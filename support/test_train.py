@@ -305,9 +305,11 @@ class TestTrain(ToyTestCase):
                 (["--patience", -1], "--patience"), (["--seed", -1], "--seed"),
                 (["--epochs", 10**20], "--epochs", "1000000000"),
                 (["--seed", 2**63 - 1, "--seeds", 2], "--seeds", "from 1 to 1"),
+                (["--seeds", 2**63], "--seeds", "from 1 to 10000"),
                 (["--from", ""], "--from", "empty"), (["--seeds", 0], "--seeds"),
                 (["--bogus"], "--bogus"),
-                (["--out", self.folder], "--out", "folder")]:
+                (["--out", self.folder], "--out", "folder"), (["--out", "."], "--out"),
+                (["--out", "/", "--seeds", 2], "--out")]:
             if "--recipe" not in arguments:
                 arguments = ["--recipe", "lenet", *arguments]
             error = message(*arguments)
