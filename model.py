@@ -148,8 +148,9 @@ def small(classes: int) -> list[nn.Module]:
 
 
 def tiny10k(classes: int) -> list[nn.Module]:
-    return [*block(1, 16, kernel=5, pool=True), *separable(16, 40, padding=1),
-            *separable(40, 48, pool=True), *separable(48, 64, padding=1), *head(64, 5, classes)]
+    return [*block(1, 16, kernel=5, pool=True), *separable(16, 36, padding=1),
+            *separable(36, 40, padding=1), *separable(40, 48, pool=True), *separable(48, 54),
+            *head(54, 3, classes)]
 
 
 def tiny5k(classes: int) -> list[nn.Module]:

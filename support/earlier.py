@@ -47,6 +47,11 @@ def earlier_networks(block, separable, head) -> list[dict]:
                 *separable(24, 32, pool=True), *separable(32, 38, padding=1),
                 *head(38, 5, classes)]
 
+    def second_tiny10k(classes: int) -> list[nn.Module]:
+        return [*block(1, 16, kernel=5, pool=True), *separable(16, 40, padding=1),
+                *separable(40, 48, pool=True), *separable(48, 64, padding=1),
+                *head(64, 5, classes)]
+
     def second_tiny2k(classes: int) -> list[nn.Module]:
         return [*block(1, 8, kernel=5, pool=True), *separable(8, 16), *separable(16, 20, pool=True),
                 *separable(20, 22), *head(22, 2, classes)]
@@ -56,5 +61,8 @@ def earlier_networks(block, separable, head) -> list[dict]:
                 *block(64, 128), *head(128, 2, classes)]
 
     return [{"small": small, "tiny10k": tiny10k, "tiny5k": tiny5k, "tiny2k": tiny2k,
-             "quick": quick}, {"small": second_small, "quick": second_quick},
-            {"accurate": accurate}, {"tiny5k": second_tiny5k}, {"tiny2k": second_tiny2k}]
+             "quick": quick},
+            {"small": second_small, "quick": second_quick},
+            {"accurate": accurate},
+            {"tiny5k": second_tiny5k},
+            {"tiny2k": second_tiny2k, "tiny10k": second_tiny10k}]
