@@ -163,7 +163,8 @@ class Result:
         predictions = self.predictions.tolist()
         labels = self.labels.tolist()
         return [Prediction(i, predictions[i], labels[i],
-                       self.log_probabilities[i, predictions[i]].exp().item()) for i in numbers]
+                           self.log_probabilities[i, predictions[i]].exp().item())
+                for i in numbers]
 
 
 def evaluate(net: model.Network, images: torch.Tensor, labels: torch.Tensor, batch_size: int = 1000,

@@ -117,19 +117,17 @@ def renumber(digits, names: list[str]) -> list[str]:
 
 def take_after(digits, net, folder: str) -> None:
     """Prepare an idx_data.Digits, read from `folder`, for a network that is to learn more of what
-    it knows: its classes and, unless that is settled, its content. Raises UsageError for data with
-    other classes."""
+    it knows: its classes, and what its pictures are. Raises UsageError for data with other
+    classes."""
     unknown = renumber(digits, net.class_names)
     if unknown:
         raise UsageError(f"{folder} has the classes {some(unknown)}, the model knows "
                          f"{some(net.class_names)}: name them as it does (the folders, or in "
                          "classes.txt), or train without --from")
-    if digits.content == "auto":
-        digits.content = net.content
+    digits.content = net.content
     if digits.content == "plain" and digits.inverted != net.inverted:
-        kind = "dark on light" if digits.inverted or net.inverted else "light on dark"
         say(f"{folder}: these pictures and those that the model knows are not both dark on light; "
-            f"from now on, infer.py takes all pictures to be {kind}", sys.stderr)
+            "from now on, infer.py takes all pictures to be dark on light", sys.stderr)
 
 
 # --- Labels that look wrong -----------------------------------------------------------------------
