@@ -109,8 +109,6 @@ def pictures_at(path: str, index: list[int] | None, may_be_idx, read_idx) -> lis
     """The pictures at a path, a file, a folder, an IDX file (some of its images, if `index` says
     which) or "-" for standard input: a list of (path, index in an IDX file or None, a function that
     reads (H, W, 4) uint8 RGBA). Raises FormatError, OSError or UsageError."""
-    if not path:
-        raise UsageError("the name of a picture is empty")
     if path == "-":
         return [(path, None, lambda: read_picture(standard_input()))]
     if Path(path).is_dir():
