@@ -307,7 +307,7 @@ def start(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
                val_labels=digits.train_labels[validation].to(device),
                net=net, parallel=averaging(net), optimiser=optimiser, generator=generator,
                precision=precision, stopping=EarlyStopping(recipe.patience),
-               learn=recorded(train_step, net, images, graph))
+               learn=recorded(train_step, images, graph))
 
 
 def epochs(run: Run) -> Iterator[dict]:
