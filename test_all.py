@@ -358,6 +358,23 @@ class TestModel(TestCase):
         self.assertIn("21,840", run("model.py", "lenet", check=0).stdout)
         self.assertIn("did you mean lenet", run("model.py", "lenett", check=2).stderr)
 
+    def test_precise_bn_measures_every_image_alike(self):
+        """Also the last of 501, which is in a batch of 250, and bright."""
+        images = torch.randint(0, 60, (501, 28, 28), generator=torch.Generator().manual_seed(0))
+        images[500] += 190
+        for count in (300, 501):
+            net = model.build("small").eval()
+            weights = {name: weight.clone() for name, weight in net.named_parameters()}
+            model.precise_bn(net, images[:count].byte())
+            x = (images[:count].double().unsqueeze(1) / 255 - net.mean) / net.std
+            outputs = net[1](net[0](x.float())).detach().double()  # what norm1 takes
+            mean, variance = outputs.mean((0, 2, 3)), outputs.var((0, 2, 3))
+            torch.testing.assert_close(net.norm1.running_mean.double(), mean, rtol=0.01, atol=1e-3)
+            torch.testing.assert_close(net.norm1.running_var.double(), variance, rtol=0.02, atol=0)
+            for name, weight in net.named_parameters():
+                self.assertTrue(torch.equal(weight, weights[name]), name)
+            self.assertFalse(net.training)
+
     def test_save_and_load(self):
         for name in model.MODELS:
             net = model.build(name, 7)

@@ -27,7 +27,7 @@ from support.checkpoint import describe_run, sample_images
 from support.command_line import (Parser, Progress, add_data_arguments, add_training_arguments,
                                   check_run, check_settings, choose, may_download, run_script, say)
 from support.compositions import learns_other, with_others
-from support.content import check_fit, content_of, settle_content, take_after
+from support.content import content_of, prepare
 from support.errors import UsageError
 from support.forms import with_forms
 from support.interrupted import (check_finite, checkpoints, end, finished, keep_state, only_run,
@@ -78,6 +78,7 @@ class Recipe:
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
     settled: bool = False  # batch normalisation keeps its means, and nothing drops out
+    precise_bn: bool = False  # at the end its means are measured anew, of images not augmented
 
     def __post_init__(self):
         check_settings(self, SCHEDULES)
@@ -88,7 +89,8 @@ SCHEDULES = ("constant", "step", "one-cycle")
 AFFINE = Augment(degrees=10, shift=2, scale=0.1, shear=0.1)
 # The loss chooses the epoch: on 3,000 images the last epochs' accuracies differ by chance only.
 OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_decay=1e-4,
-             val_fraction=0.05, best_by="loss", augment=AFFINE)
+             val_fraction=0.05, best_by="loss", augment=AFFINE, precise_bn=True)
+PLAIN = replace(OWN, augment=Augment(), precise_bn=False)  # of images as they are
 
 RECIPES = {
     "small": replace(OWN, about="the default: a minute or two", label_smoothing=0.1),
@@ -97,18 +99,18 @@ RECIPES = {
     "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=30, batch_size=256, lr=0.03),
     "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30, lr=0.02),
     # Augmentation makes no difference: so few parameters hardly learn by heart.
-    "golf": replace(OWN, about="98% with few", model="golf", epochs=40, lr=0.06, augment=Augment()),
+    "golf": replace(PLAIN, about="98% with few", model="golf", epochs=40, lr=0.06),
     # A single epoch: no time to learn by heart, so no augmentation; gradients are soon out of date,
     # so a short memory; smoothed labels, so that digits already read leave the steps to others.
-    "quick": replace(OWN, about="99% in a second or two", model="quick", epochs=1, batch_size=512,
-                     lr=0.06, betas=(0.7, 0.9), label_smoothing=0.1, augment=Augment()),
+    "quick": replace(PLAIN, about="99% in a second or two", model="quick", epochs=1,
+                     batch_size=512, lr=0.06, betas=(0.7, 0.9), label_smoothing=0.1),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1,
                         augment=Augment(degrees=15, shift=2, scale=0.15, shear=0.2)),
     "robust": replace(OWN, about="for pretrained.pt: digits of all kinds", model="robust",
-                      epochs=12, label_smoothing=0.1, forms=200, composed=5000, augment=Augment(
-                          degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
-                              pen=1, elastic=0.4, stretch=1, coarse=0.45))),
+                      epochs=12, label_smoothing=0.1, precise_bn=False, forms=200, composed=5000,
+                      augment=Augment(degrees=12, shift=2, scale=0.12, shear=0.15, strong=Strong(
+                          pen=1, elastic=0.4, stretch=1, coarse=0.45))),
     "wide": Recipe("three-layer CNN with early stopping", "wide", epochs=20, patience=5),
     "dropout": Recipe("two-layer CNN with dropout", "dropout", batch_size=100),
     "compact": Recipe("24,488 parameters, StepLR, rotation and crops", "compact", batch_size=256,
@@ -118,7 +120,7 @@ RECIPES = {
 }
 # For --from: few images, as few as ten; small steps and settled means, or it forgets what it knew.
 FINE_TUNING = replace(OWN, about="a trained network learns a few images more", epochs=8,
-                      batch_size=8, lr=0.0002, val_fraction=0.2, settled=True)
+                      batch_size=8, lr=0.0002, val_fraction=0.2, settled=True, precise_bn=False)
 
 
 # --- The schedules --------------------------------------------------------------------------------
@@ -338,6 +340,9 @@ def finish(run: Run) -> model.Network:
     it knows, so the last layer is divided by the temperature that makes its confidence right."""
     net = run.net
     net.load_state_dict(run.best)
+    if run.recipe.precise_bn:
+        order = torch.randperm(len(run.labels), generator=run.generator, device=run.labels.device)
+        model.precise_bn(net, run.images[order[:10_000]])
     if run.recipe.label_smoothing:
         images, labels = run.val_images, run.val_labels
         if net.other and run.recipe.composed:  # its probability is to be right, too
@@ -441,10 +446,7 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     keep_freed_memory()
     started = time.perf_counter()
     digits = in_turn(lambda: load_digits(options.data, may_download(options), options.mirror))
-    check_fit(digits, options.data, base.classes if base else 1000)
-    if base is not None:
-        take_after(digits, base, options.data)
-    settle_content(digits, options.content, log)
+    prepare(digits, options.data, base, options.content, log)
     data = digits.hashes()
     count = model.parameters(base or model.build(recipe.model, digits.classes,
                                                  learns_other(recipe, digits)))
@@ -452,10 +454,9 @@ def train_seeds(outs: dict[int, Path], recipe: Recipe, base: model.Network | Non
     say(f"device {device}, {threads_text()}, {precision}: {why}", log)
     results = []
     for seed, out in outs.items():
-        wanted = describe_run(options.recipe, arguments, device, data,
-                              {**asdict(recipe), "seed": seed, "precision": precision,
-                               "content": digits.content, "val_count": digits.val_count,
-                               "from": options.base})
+        settings = {**asdict(recipe), "seed": seed, "precision": precision, "from": options.base,
+                    "content": digits.content, "val_count": digits.val_count}
+        wanted = describe_run(options.recipe, arguments, device, data, settings)
         result = finished(out, wanted, bool(results)) if options.resume else None
         if result is None:
             run = start(recipe, digits, seed, options.device, options.precision, base,

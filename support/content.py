@@ -130,6 +130,15 @@ def take_after(digits, net, folder: str) -> None:
             "from now on, infer.py takes all pictures to be dark on light", sys.stderr)
 
 
+def prepare(digits, folder: str, base, content: str, log) -> None:
+    """Make an idx_data.Digits, read from `folder`, ready to be learned from: by a fresh network, or
+    by `base`. Raises UsageError for what does not fit."""
+    check_fit(digits, folder, base.classes if base else 1000)
+    if base is not None:
+        take_after(digits, base, folder)
+    settle_content(digits, content, log)
+
+
 # --- Labels that look wrong -----------------------------------------------------------------------
 
 def doubts(digits) -> str:

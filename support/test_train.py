@@ -94,6 +94,16 @@ class TestTrain(ToyTestCase):
             self.assertTrue(all(torch.equal(a[key], b[key]) for key in a), name)
             self.assertFalse(all(torch.equal(a[key], c[key]) for key in a), name)
 
+    def test_at_the_end_the_means_are_those_of_images_that_are_not_augmented(self):
+        digits = idx_data.load_digits(self.data)
+        images = digits.train_images[digits.split(0.05, 1)[0]]
+        for precise in (True, False):
+            recipe = replace(train.RECIPES["small"], epochs=2, precise_bn=precise)
+            net = train.train(recipe, digits, 1, "cpu", "float32")
+            x = net[1](net[0](idx_data.standardise(images, net.mean, net.std)))  # norm1 takes it
+            away = (net.norm1.running_mean - x.mean((0, 2, 3))).abs().max().item()
+            self.assertEqual(away < 1e-3, precise, away)
+
     def test_an_epoch_is_that_of_a_textbook(self):
         digits = idx_data.load_digits(self.data)
         recipe = train.Recipe("", "lenet", batch_size=32)
