@@ -140,13 +140,14 @@ def head(channels: int, grid: int, classes: int) -> list[nn.Module]:
             nn.Linear(channels, classes)]
 
 
-# Sides in pixels are 28 -> 26 -> 24, pooled to 12 -> 10 -> 8, pooled to 4, where nothing is padded.
+# A 5×5 convolution makes 24 of 28 pixels a side, pooled to 12; a 3×3 takes away 2, unless padded.
 
 def small(classes: int) -> list[nn.Module]:
     silu = nn.SiLU  # Elfwing, Uchibe and Doya, 2018: an eighth fewer errors than with ReLU
-    return [*block(1, 16, kernel=5, pool=True, activation=silu), *block(16, 32, activation=silu),
-            *block(32, 32, pool=True, activation=silu),
-            *block(32, 32, padding=1, activation=silu), *head(32, 4, classes)]
+    return [*block(1, 16, kernel=5, pool=True, activation=silu),
+            *block(16, 32, padding=1, activation=silu), *separable(32, 48, padding=1),
+            *separable(48, 56, pool=True), *separable(56, 72, padding=1), *separable(72, 72),
+            *head(72, 3, classes)]
 
 
 def tiny10k(classes: int) -> list[nn.Module]:

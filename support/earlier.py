@@ -66,5 +66,11 @@ def later_networks(block, separable, head) -> list[dict]:
         return [*block(1, 16, kernel=5, pool=True), *separable(16, 40, padding=1),
                 *separable(40, 48, pool=True), *separable(48, 64, padding=1), *head(64, 5, classes)]
 
+    def third_small(classes: int) -> list[nn.Module]:
+        silu = nn.SiLU
+        return [*block(1, 16, kernel=5, pool=True, activation=silu),
+                *block(16, 32, activation=silu), *block(32, 32, pool=True, activation=silu),
+                *block(32, 32, padding=1, activation=silu), *head(32, 4, classes)]
+
     return [{"small": small, "quick": quick}, {"accurate": accurate}, {"tiny5k": tiny5k},
-            {"tiny2k": tiny2k, "tiny10k": tiny10k}]
+            {"tiny2k": tiny2k, "tiny10k": tiny10k}, {"small": third_small}]
