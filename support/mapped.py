@@ -12,7 +12,11 @@ import torch
 def map_file(file, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """The elements that follow in an open file, of single bytes, as an array that cannot be
     written. Raises OSError where the system does not map that much."""
-    return np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape)
+    start = file.tell()
+    try:
+        return np.memmap(file, dtype, mode="r", offset=start, shape=shape)
+    finally:
+        file.seek(start)  # numpy leaves it at the end
 
 
 def is_mapped(array: np.ndarray) -> bool:

@@ -49,13 +49,19 @@ class TestMapped(ToyTestCase):
             with little_memory(20):
                 self.fails(lambda data=data: idx_data.read_idx(self.file(data)), words)
 
+    def test_what_cannot_be_mapped_is_read(self):
+        """A shape of 65 dimensions: numpy has no such array, however it comes by its one byte."""
+        data = bytes([0, 0, 8, 65]) + bytes([0, 0, 0, 1]) * 65 + b"!"
+        with little_memory(2):
+            self.fails(lambda: idx_data.read_idx(self.file(data)), "a shape that numpy holds")
+
     def test_the_same_data_set_and_the_same_weights(self):
         with little_memory(10**6):
             digits = idx_data.load_digits(self.data)
         self.assertEqual((digits.mapped, self.digits.mapped), (True, False))
         self.assertEqual(digits.hashes(), self.digits.hashes())
         self.assertEqual(idx_data.facts(digits), idx_data.facts(self.digits))
-        for name in ("quick", "compact"):
+        for name in ("quick", "compact", "tiny2k"):
             nets = [train.train(train.RECIPES[name], data, 1, "cpu", "float32").state_dict()
                     for data in (digits, self.digits)]
             for key in nets[0]:
