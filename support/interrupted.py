@@ -163,7 +163,8 @@ def differences(made: dict, wanted: dict) -> list[str]:
     """In which settings two runs differ, in words. They are compared as text, for what a file says
     of a run may be anything."""
     now = wanted.get("settings", {})
-    older = {"processes": 1, "val_count": now.get("val_count")}  # older files lack these
+    # Older files lack these.
+    older = {"processes": 1, "val_count": now.get("val_count"), "precise_bn": False}
     before = {**older, **made.get("settings", {})}
     found = []
     for key in now:
@@ -321,7 +322,7 @@ def end(run, out: Path, save) -> str | None:
 
 def keep_best(run, out: Path, save) -> str:
     """Put the best model so far in its place, and say what became of it. It is the one that is in
-    the saved state: what is in memory may be in the middle of a step."""
+    the saved state, as training left it: what is in memory may be in the middle of a step."""
     if rank() > 0:
         return ""  # the first process says it
     path = state_path(out)
