@@ -79,7 +79,7 @@ def read_idx(path) -> np.ndarray:
 def _read_checked(file, size: int, most: int, may_map: bool) -> np.ndarray:
     """`file` is unpacked already; the file on the disk has `size` bytes, which unpack to `most` at
     the most."""
-    head = file.read(44)
+    head = file.read(44)  # enough to say what it is if it is no IDX file
     file.seek(0)
     if len(head) < 4 or not head.startswith(b"\0\0"):
         raise FormatError(f"expected an IDX file, which begins with two zero bytes, "

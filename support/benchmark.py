@@ -170,7 +170,7 @@ def speed_row(name: str, digits: idx_data.Digits, root: Path, folder: str) -> st
 
 
 def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]:
-    """`quick` with two scripts, an epoch of `small` with one of its earlier network, and one of
+    """`quick` with two scripts, an epoch of `small` with one of its first network, and one of
     `dropout` with one through a DataLoader."""
     seconds, accuracy = defaultdict(list), defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +184,7 @@ def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]
             took, correct = fast_script(digits, seed)
             seconds["fast"].append(took)
             accuracy["fast"].append(correct)
-            for name, models in (("small", model.MODELS), ("earlier", model.EARLIER[0])):
+            for name, models in (("small", model.MODELS), ("first", model.EARLIER[0])):
                 recipe = replace(train.RECIPES["small"], epochs=1)
                 net = model.build("small", models=models)
                 run = train.start(recipe, digits, seed, "cpu", base=net)
@@ -205,8 +205,8 @@ def comparisons(digits: idx_data.Digits, root: Path, bar: Progress) -> list[str]
             f"quick takes 1/{typical['fast'] / typical['quick']:.1f}",
             f"PyTorch's example, 4 epochs    {text['example']}; "
             f"quick takes 1/{typical['example'] / typical['quick']:.0f}",
-            f"small, one epoch               {text['small']}; of its earlier network "
-            f"{text['earlier']}, {typical['small'] / typical['earlier']:.2f} of the time",
+            f"small, one epoch               {text['small']}; of its first network "
+            f"{text['first']}, {typical['small'] / typical['first']:.2f} of the time",
             f"dropout, one epoch             {text['dropout']}; through a DataLoader "
             f"{text['loader']}, {typical['loader'] / typical['dropout']:.1f} times as long"]
 

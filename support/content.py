@@ -131,10 +131,12 @@ def take_after(digits, net, folder: str) -> None:
 
 
 def prepare(digits, folder: str, base, content: str, log) -> None:
-    """Make an idx_data.Digits, read from `folder`, ready to be learned from: by a fresh network, or
-    by `base`. Raises UsageError for what does not fit."""
-    check_fit(digits, folder, base.classes if base else 1000)
-    if base is not None:
+    """Make an idx_data.Digits, read from `folder`, ready to be learned from, by a fresh network or
+    by `base`, and print what its pictures are. Raises UsageError for what does not fit."""
+    if base is None:
+        check_fit(digits, folder)
+    else:
+        check_fit(digits, folder, base.classes)
         take_after(digits, base, folder)
     settle_content(digits, content, log)
 

@@ -41,7 +41,8 @@ def first_networks(block, head) -> dict:
 
 
 def later_networks(block, separable, head) -> list[dict]:
-    def small(classes: int) -> list[nn.Module]:
+    """Those that changed once more, in the order of their changes."""
+    def second_small(classes: int) -> list[nn.Module]:
         return [*block(1, 16, kernel=5, padding=2, pool=True), *block(16, 24, padding=1),
                 *block(24, 32, padding=1, pool=True), *block(32, 40), *head(40, 5, classes)]
 
@@ -72,5 +73,5 @@ def later_networks(block, separable, head) -> list[dict]:
                 *block(16, 32, activation=silu), *block(32, 32, pool=True, activation=silu),
                 *block(32, 32, padding=1, activation=silu), *head(32, 4, classes)]
 
-    return [{"small": small, "quick": quick}, {"accurate": accurate}, {"tiny5k": tiny5k},
+    return [{"small": second_small, "quick": quick}, {"accurate": accurate}, {"tiny5k": tiny5k},
             {"tiny2k": tiny2k, "tiny10k": tiny10k}, {"small": third_small}]
