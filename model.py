@@ -118,14 +118,14 @@ def block(channels: int, wider: int, kernel: int = 3, stride: int = 1, padding: 
 def separable(channels: int, wider: int, padding: int = 0, pool: bool = False) -> list[nn.Module]:
     """A block with five to eight times fewer weights: a depthwise convolution, 3×3 of each channel
     by itself, then a pointwise one, 1×1, that mixes the channels (Howard et al., "MobileNets",
-    2017). It takes means and SiLU in place of maxima and ReLU: the smallest networks make 30% fewer
-    errors so."""
+    2017). With average pooling and SiLU in place of max pooling and ReLU the smallest networks
+    make 30% fewer errors."""
     return [nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False),
             nn.Conv2d(channels, wider, 1, bias=False), *smooth(wider, pool)]
 
 
 def smooth(channels: int, pool: bool) -> list[nn.Module]:
-    """What follows the convolutions of `separable`: means, if it pools, normalisation, SiLU."""
+    """What follows the convolutions of `separable`: pooling, if any, normalisation, SiLU."""
     layers = []
     if pool:
         layers.append(nn.AvgPool2d(2))
@@ -230,7 +230,7 @@ def precise_bn(net: Network, images: torch.Tensor) -> None:
     MNIST images they cost one error in 22 (docs/speed.md). Source: Wu and Johnson, "Rethinking
     'Batch' in BatchNorm", 2021."""
     batches = standardise(images, net.mean, net.std).chunk(math.ceil(len(images) / 500))
-    update_bn(batches, net)
+    update_bn(batches, net)  # it takes the plain mean over the batches, which are of like size
 
 
 # --- What it is made of ---------------------------------------------------------------------------

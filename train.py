@@ -78,7 +78,7 @@ class Recipe:
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
     settled: bool = False  # batch normalisation keeps its means, and nothing drops out
-    precise_bn: bool = False  # at the end its means are measured anew, of images not augmented
+    precise_bn: bool = False  # at the end its means are measured anew, without augmentation
 
     def __post_init__(self):
         check_settings(self, SCHEDULES)
@@ -90,19 +90,19 @@ AFFINE = Augment(degrees=10, shift=2, scale=0.1, shear=0.1)
 # The loss chooses the epoch: on 3,000 images the last epochs' accuracies differ by chance only.
 OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_decay=1e-4,
              val_fraction=0.05, best_by="loss", augment=AFFINE, precise_bn=True)
-PLAIN = replace(OWN, augment=Augment(), precise_bn=False)  # of images as they are
+NOT_AUGMENTED = replace(OWN, augment=Augment(), precise_bn=False)
 
 RECIPES = {
-    "small": replace(OWN, about="the default: a minute or two", label_smoothing=0.1),
+    "small": replace(OWN, about="the default: some two minutes", label_smoothing=0.1),
     "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=30, lr=0.02,
                        label_smoothing=0.05),
     "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=30, batch_size=256, lr=0.03),
     "tiny2k": replace(OWN, about="below 2,000", model="tiny2k", epochs=30, lr=0.02),
     # Augmentation makes no difference: so few parameters hardly learn by heart.
-    "golf": replace(PLAIN, about="98% with few", model="golf", epochs=40, lr=0.06),
+    "golf": replace(NOT_AUGMENTED, about="98% with few", model="golf", epochs=40, lr=0.06),
     # A single epoch: no time to learn by heart, so no augmentation; gradients are soon out of date,
     # so a short memory; smoothed labels, so that digits already read leave the steps to others.
-    "quick": replace(PLAIN, about="99% in a second or two", model="quick", epochs=1,
+    "quick": replace(NOT_AUGMENTED, about="99% in a second or two", model="quick", epochs=1,
                      batch_size=512, lr=0.06, betas=(0.7, 0.9), label_smoothing=0.1),
     "accurate": replace(OWN, about="as accurate as a few minutes allow", model="accurate",
                         epochs=16, label_smoothing=0.1,
@@ -267,10 +267,10 @@ def validate(run: Run) -> tuple[float, float]:
 def train(recipe: Recipe, digits: Digits, seed: int = 0, device: str = "auto",
           precision: str = "auto", base: model.Network | None = None,
           graph: bool = True) -> model.Network:
-    """Train a network, from the weights of `base` or from fresh ones, and return it as it was in
-    its best epoch, by the validation images; the rows of its epochs are its .history. It writes
-    nothing, prints nothing but a progress bar on a terminal, and never looks at the test images.
-    Raises UsageError for settings that can't work."""
+    """Train a network, from the weights of `base` (whose classes these are) or from fresh ones, and
+    return it as it was in its best epoch, by the validation images; .history has a row of each. It
+    writes nothing, prints nothing but a progress bar on a terminal, and never looks at the test
+    images. Raises UsageError for settings that can't work."""
     run = start(recipe, digits, seed, device, precision, base, graph)
     for _ in epochs(run):
         pass  # `train_to_file`, below, prints a row here, and writes a checkpoint
@@ -336,8 +336,8 @@ def epochs(run: Run) -> Iterator[dict]:
 
 
 def finish(run: Run) -> model.Network:
-    """The network of the best epoch, in eval mode. With smoothed labels it learns to say less than
-    it knows, so the last layer is divided by the temperature that makes its confidence right."""
+    """The network of the best epoch, in eval mode, its means measured anew. Smoothed labels teach
+    it to say less than it knows: the last layer is divided by the temperature that mends that."""
     net = run.net
     net.load_state_dict(run.best)
     if run.recipe.precise_bn:
@@ -401,7 +401,7 @@ def augment(images: torch.Tensor, ranges: Augment, generator: torch.Generator) -
 
 # --- At the command line --------------------------------------------------------------------------
 
-def check_options(options: argparse.Namespace, base: model.Network | None) -> Recipe:
+def recipe_of(options: argparse.Namespace, base: model.Network | None) -> Recipe:
     """The recipe, with the settings that are given. Raises UsageError for what can't work."""
     if base is not None and options.recipe is None:
         options.recipe = "fine-tuning"
@@ -490,7 +490,7 @@ def main(arguments: list[str]) -> int:
             model.build(recipe.model, other=recipe.composed > 0))), log)
         return 0
     base = model.load(options.base) if options.base else None
-    recipe = check_options(options, base)
+    recipe = recipe_of(options, base)
     outs = checkpoints(Path(options.out), range(options.seed, options.seed + options.seeds))
     with only_run(outs.values()):
         return train_seeds(outs, recipe, base, options, arguments, log)
