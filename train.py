@@ -78,7 +78,7 @@ class Recipe:
     composed: int = 0  # pictures composed of digits, for examples of what is no digit
     patience: int = 0  # epochs without a better one before it stops early; 0: never
     settled: bool = False  # batch normalisation keeps its means, and nothing drops out
-    precise_bn: bool = False  # at the end its means are measured anew, without augmentation
+    precise_bn: bool = False  # after an epoch its means are measured anew, without augmentation
 
     def __post_init__(self):
         check_settings(self, SCHEDULES)
@@ -320,6 +320,8 @@ def epochs(run: Run) -> Iterator[dict]:
         started = time.perf_counter()
         loss, accuracy = train_epoch(run)
         run.seconds.append(time.perf_counter() - started)
+        if recipe.precise_bn:  # some 5,000 images tell the means as well as all
+            model.precise_bn(run.net, run.images[:: max(1, len(run.labels) // 5000)])
         val_loss, val_accuracy = validate(run)
         if recipe.best_by == "loss":
             score = (-val_loss, val_accuracy)
@@ -336,13 +338,10 @@ def epochs(run: Run) -> Iterator[dict]:
 
 
 def finish(run: Run) -> model.Network:
-    """The network of the best epoch, in eval mode, its means measured anew. Smoothed labels teach
-    it to say less than it knows: the last layer is divided by the temperature that mends that."""
+    """The network of the best epoch, in eval mode. With smoothed labels it learns to say less than
+    it knows, so the last layer is divided by the temperature that makes its confidence right."""
     net = run.net
     net.load_state_dict(run.best)
-    if run.recipe.precise_bn:
-        order = torch.randperm(len(run.labels), generator=run.generator, device=run.labels.device)
-        model.precise_bn(net, run.images[order[:10_000]])
     if run.recipe.label_smoothing:
         images, labels = run.val_images, run.val_labels
         if net.other and run.recipe.composed:  # its probability is to be right, too

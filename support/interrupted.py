@@ -322,7 +322,7 @@ def end(run, out: Path, save) -> str | None:
 
 def keep_best(run, out: Path, save) -> str:
     """Put the best model so far in its place, and say what became of it. It is the one that is in
-    the saved state, as training left it: what is in memory may be in the middle of a step."""
+    the saved state: what is in memory may be in the middle of a step."""
     if rank() > 0:
         return ""  # the first process says it
     path = state_path(out)

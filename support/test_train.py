@@ -94,7 +94,7 @@ class TestTrain(ToyTestCase):
             self.assertTrue(all(torch.equal(a[key], b[key]) for key in a), name)
             self.assertFalse(all(torch.equal(a[key], c[key]) for key in a), name)
 
-    def test_at_the_end_the_means_are_those_of_images_that_are_not_augmented(self):
+    def test_the_means_are_those_of_images_that_are_not_augmented(self):
         digits = idx_data.load_digits(self.data)
         images = digits.train_images[digits.split(0.05, 1)[0]]
         for precise in (True, False):
