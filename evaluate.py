@@ -8,9 +8,9 @@
 
 It prints the figures and writes the folder report/ with index.html and each picture as a file.
 Everything that is measured follows from one tensor, the log-probabilities (N, classes), and the
-labels (N,): see `Result`. How pictures are drawn is in support/report.py.
+labels (N,): see `Result`. How tables are set and pictures drawn is in support/result_table.py and
+support/report.py.
 """
-import json
 import math
 import sys
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import model
-from idx_data import Digits, load_digits, standardise
+from idx_data import load_digits, standardise
 from support import report
 from support.arrays import as_tensors
-from support.command_line import (Parser, add_data_arguments, choose, may_download, printable,
-                                  run_script, say, shortened)
+from support.command_line import (Parser, add_data_arguments, choose, may_download, run_script,
+                                  say)
 from support.compositions import examples
-from support.content import check_fit, renumber
-from support.errors import FormatError, UsageError, in_file
+from support.errors import FormatError, in_file
 from support.machine import pick_device, set_threads
-from support.report import PICTURES, aligned
+from support.report import PICTURES
+from support.result_table import as_json, figure_table, score_table, text_report
+from support.splits import SPLITS, fit_to_models, pick_split
 
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
 
-SPLITS = ("test", "val", "train")
 # Test images of MNIST whose labels reviewers judge wrong (Northcutt, Athalye and Mueller,
 # "Pervasive Label Errors in Test Sets", 2021): a model that is right scores about 99.85%.
 DISPUTED = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
@@ -141,6 +141,19 @@ class Result:
         return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).cpu()
 
     @property
+    def class_scores(self) -> torch.Tensor:
+        """Precision, recall and F1 (classes, 3) of each class. Precision is 0 for one that was
+        never predicted, recall for one that never occurs."""
+        confusion = self.confusion
+        correct = confusion.diagonal().double()
+        predicted = confusion.sum(0)  # how often each class was the answer
+        true = confusion.sum(1)  # how often it was the label
+        precision = correct / predicted.clamp(min=1)
+        recall = correct / true.clamp(min=1)
+        f1 = 2 * correct / (predicted + true).clamp(min=1)  # the harmonic mean of the two
+        return torch.stack([precision, recall, f1], 1)
+
+    @property
     def calibration_error(self) -> float:
         """Expected calibration error (Guo et al., 2017), 15 bins of equal width: how far confidence
         (the probability of the predicted class) is from accuracy."""
@@ -202,94 +215,6 @@ def best_temperature(log_probabilities: torch.Tensor, labels: torch.Tensor) -> f
     return temperatures[losses.argmin()].item()
 
 
-def class_scores(confusion: torch.Tensor) -> torch.Tensor:
-    """Precision, recall and F1 (classes, 3) of each class. Precision is 0 for one that was never
-    predicted, recall for one that never occurs."""
-    correct = confusion.diagonal().double()
-    predicted = confusion.sum(0)  # how often each class was the answer
-    true = confusion.sum(1)  # how often it was the label
-    precision = correct / predicted.clamp(min=1)
-    recall = correct / true.clamp(min=1)
-    f1 = 2 * correct / (predicted + true).clamp(min=1)  # the harmonic mean of the two
-    return torch.stack([precision, recall, f1], 1)
-
-
-def frequent_mistakes(confusion: torch.Tensor, count: int) -> list[tuple[int, int, int]]:
-    """The most frequent mistakes: (true, predicted, how often), at most `count`."""
-    found = []
-    for true, row in enumerate(confusion.tolist()):
-        for predicted, often in enumerate(row):
-            if often and true != predicted:
-                found.append((true, predicted, often))
-    return sorted(found, key=lambda mistake: -mistake[2])[:count]
-
-
-# --- The figures as tables and text ---------------------------------------------------------------
-# A table is a list of rows of cells; the first row names the columns. Terminal and page share them.
-
-def figure_table(names: list[str], nets: list[model.Network],
-                 results: list[Result]) -> list[list[str]]:
-    """A row for each model and, of several, one for the mean of their probabilities."""
-    labels = [f"{printable(name)} ({net.name})" for name, net in zip(names, nets)]
-    sizes = [model.parameters(net) for net in nets]
-    if len(nets) > 1:
-        labels.append("their mean")
-        sizes.append(sum(sizes))
-    rows = [["model", "parameters", "errors", "accuracy", "loss", "ECE"]]
-    for label, size, result in zip(labels, sizes, results):
-        rows.append([label, f"{size:,}", f"{result.errors:,}",
-                     f"{result.accuracy:.2%} ± {result.half_interval:.2%}", f"{result.loss:.4f}",
-                     f"{result.calibration_error:.2%}"])
-    return rows
-
-
-def score_table(result: Result) -> list[list[str]]:
-    """How well each class is recognised."""
-    rows = [["class", "images", "precision", "recall", "F1"]]
-    counts = result.confusion.sum(1).tolist()
-    scores = class_scores(result.confusion).tolist()
-    for name, count, of_class in zip(result.class_names, counts, scores):
-        rows.append([shortened(name), f"{count:,}", *(f"{score:.2%}" for score in of_class)])
-    return rows
-
-
-def mistake_table(result: Result, disputed: set[int]) -> list[list[str]]:
-    """The ten worst mistakes; a star marks a label that reviewers judge wrong (`disputed`)."""
-    rows = [["image", "predicted", "true", "probability"]]
-    names = [shortened(name) for name in result.class_names]
-    for answer in result.answers(result.mistakes[:10]):
-        star = "*" if answer.number in disputed else ""
-        rows.append([f"{answer.number}{star}", names[answer.predicted], names[answer.true],
-                     f"{answer.probability:.1%}"])
-    return rows
-
-
-def confusion_text(result: Result) -> str:
-    """The matrix, where a line of 80 characters holds its rows; else its most frequent mistakes."""
-    confusion = result.confusion
-    names = [shortened(name) for name in result.class_names]
-    width = len(str(int(confusion.max())))
-    rows = [["", *(name.rjust(width) for name in names)]]
-    for name, counts in zip(names, confusion.tolist()):
-        rows.append([name, *(str(count or ".") for count in counts)])
-    matrix = aligned(rows)
-    if matrix.index("\n") <= 80:
-        return "rows: true, columns: predicted\n" + matrix
-    rows = [[f"  {names[true]} read as {names[predicted]}", f"{often:,}"]
-            for true, predicted, often in frequent_mistakes(confusion, 15)]
-    return "most frequent mistakes\n" + (aligned(rows) if rows else "  none")
-
-
-def text_report(figures: list[list[str]], result: Result, disputed: set[int]) -> str:
-    """All that the terminal shows."""
-    parts = [aligned(figures), confusion_text(result), aligned(score_table(result))]
-    if result.errors:
-        parts.append("worst mistakes\n" + aligned(mistake_table(result, disputed)))
-    if disputed & set(result.mistakes[:10]):
-        parts[-1] += "\n* reviewers judge the label wrong"
-    return "\n\n".join(parts)
-
-
 # --- The report -----------------------------------------------------------------------------------
 
 def draw(net: model.Network, result: Result, images: torch.Tensor,
@@ -324,64 +249,6 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
     return report.page(title, lead, pictures, tables, model.summary(nets[0]), nets[0].run)
 
 
-# --- Which images ---------------------------------------------------------------------------------
-
-def learned_from(run: dict, digits: Digits) -> tuple[int, float | None, int | None]:
-    """What decides which images a model learned from: how many its data set held out itself, as
-    many as `digits` does where an older checkpoint does not say it; if none, the fraction that was
-    held out, and the seed of the split, None where the checkpoint does not say."""
-    settings = run.get("settings", {})
-    val_count = settings.get("val_count", digits.val_count)
-    if val_count:
-        return val_count, None, None
-    return 0, settings.get("val_fraction"), settings.get("seed")
-
-
-def pick_split(digits: Digits, name: str, run: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images and labels of a split; "val" and "train" are those of the model's own run."""
-    if name == "test":
-        if not len(digits.test_labels):
-            raise UsageError("--split test: the data set has no test images; give --split val")
-        return digits.test_images, digits.test_labels
-    val_count, fraction, seed = learned_from(run, digits)
-    if not val_count and (fraction is None or seed is None):
-        raise UsageError(f"--split {name}: the checkpoint does not say what images it learned from")
-    if learned_from_others(run, digits) or val_count != digits.val_count:
-        raise UsageError(f"--split {name}: the model learned from other data; see --data")
-    training, validation = digits.split(fraction, seed)
-    index = training if name == "train" else validation
-    return digits.train_images[index], digits.train_labels[index]
-
-
-def learned_from_others(run: dict, digits: Digits) -> bool:
-    """Whether a run says that it learned from other training images than these. Its test images may
-    be others: a model may be measured on one's own."""
-    made = run.get("data", {})
-    here = digits.hashes()
-    return any(name in made and made[name] != here[name] for name in here if "train" in name)
-
-
-def of_other_data(net: model.Network, digits: Digits) -> bool:
-    """Whether a network learned from other images than these, or knows their classes by other
-    names."""
-    other_names = net.class_names[: digits.classes] != digits.class_names
-    return other_names or learned_from_others(net.run, digits)
-
-
-def check_together(names: list[str], nets: list[model.Network], split_name: str,
-                   digits: Digits) -> None:
-    """Raise UsageError if the models cannot be evaluated as an ensemble."""
-    first = nets[0]
-    learned = learned_from(first.run, digits)
-    for name, net in zip(names, nets):
-        if net.classes != first.classes:
-            raise UsageError(f"{names[0]} knows {first.classes} classes, {name} knows "
-                             f"{net.classes}: an ensemble needs the same ones")
-        if split_name != "test" and learned_from(net.run, digits) != learned:
-            raise UsageError(f"--split {split_name}: {names[0]} and {name} learned from different "
-                             "images; give one of them, or --split test")
-
-
 # --- At the command line --------------------------------------------------------------------------
 
 def parse(arguments: list[str]):
@@ -412,30 +279,6 @@ def parse(arguments: list[str]):
     return options
 
 
-def as_json(names: list[str], nets: list[model.Network], results: list[Result],
-            others: tuple[int, int] | None, options) -> str:
-    def figures(result: Result) -> dict:
-        return {"loss": result.loss, "accuracy": result.accuracy, "errors": result.errors,
-                "calibration_error": result.calibration_error}
-
-    result = results[-1]
-    sizes = [model.parameters(net) for net in nets]
-    members = [{"checkpoint": name, "model": net.name, "parameters": size, **figures(each)}
-               for name, net, size, each in zip(names, nets, sizes, results)]
-    scores = [dict(zip(("precision", "recall", "f1"), row))
-              for row in class_scores(result.confusion).tolist()]
-    found = {"checkpoints": names, "parameters": sum(sizes), "split": options.split,
-             "images": len(result.labels), **figures(result),
-             "confusion": result.confusion.tolist(), "labels": result.class_names,
-             "classes": scores,
-             "mistakes": result.mistakes, "tta": options.tta, "members": members,
-             "report": options.report}
-    if others:
-        count, recognised = others
-        found["others"] = {"images": count, "recognised": recognised}
-    return json.dumps(found, allow_nan=False)
-
-
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if options.report:
@@ -448,13 +291,7 @@ def main(arguments: list[str]) -> int:
         say(f"checkpoint {names[0]}", sys.stderr)
     nets = [model.load(name, device, options.model) for name in names]
     digits = load_digits(options.data, may_download(options), options.mirror)
-    check_together(names, nets, options.split, digits)
-    check_fit(digits, options.data, nets[0].classes)
-    renumber(digits, nets[0].class_names)  # its folders may be those of some classes only
-    for name, net in zip(names, nets):
-        if of_other_data(net, digits):
-            say(f"{name} was trained on other data than {options.data} holds: what it calls a "
-                "class may be another one there", sys.stderr)
+    fit_to_models(digits, options.data, names, nets, options.split)
     images, labels = pick_split(digits, options.split, nets[0].run)
     images, labels = images.to(device), labels.to(device)
 
@@ -472,18 +309,15 @@ def main(arguments: list[str]) -> int:
         others = others_recognised(nets[0], held_out.to(device), held_out_labels)
 
     result = results[-1]
-    figures = figure_table(names, nets, results)
+    sizes = [model.parameters(net) for net in nets]
+    figures = figure_table(names, nets, sizes, results)
     disputed = DISPUTED if options.split == "test" and digits.is_mnist() else set()
     if options.json:
-        say(as_json(names, nets, results, others, options))
+        say(as_json(names, nets, sizes, results, others, options))
     else:
         shifts = ", each also shifted by a pixel" if options.tta else ""
         say(f"{len(labels):,} {options.split} images{shifts}\n")
-        say(text_report(figures, result, disputed))
-        if others:
-            count, recognised = others
-            say(f"\nothers: {recognised:,} of {count:,} recognised ({recognised / count:.1%}), "
-                "candidates that are no\ndigits in pictures composed of validation images")
+        say(text_report(figures, result, disputed, others))
     if options.report:  # last: the figures are known, even if it cannot be written
         pictures = draw(nets[0], result, images, disputed)
         page = None

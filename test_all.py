@@ -34,6 +34,7 @@ from support.compositions import examples
 from support.errors import UsageError
 from support.ink import Candidate
 from support.pictures import opaque
+from support.result_table import frequent_mistakes, mistake_table
 from support.test_tools import (HERE, TestCase, call, data_folder, fuzz, mnist, needs_mnist, run,
                                 some_digits, some_net, some_result, toy_images, write_toy)
 
@@ -585,7 +586,7 @@ class TestResult(unittest.TestCase):
             counted[true][row.index(max(row))] += 1
         self.assertEqual(result.confusion.tolist(), counted)
         self.assertEqual(result.errors, 300 - sum(counted[k][k] for k in range(7)))
-        worst = evaluate.frequent_mistakes(result.confusion, 5)
+        worst = frequent_mistakes(result, 5)
         self.assertEqual([count for *_, count in worst], sorted(
             (counted[i][j] for i in range(7) for j in range(7) if i != j), reverse=True)[:5])
         self.assertTrue(all(counted[true][predicted] == n for true, predicted, n in worst))
@@ -601,10 +602,11 @@ class TestResult(unittest.TestCase):
 
     def test_scores_by_hand(self):
         # Two classes: 3 zeros, of which 2 are found, 1 one, found; a third class never occurs.
-        confusion = torch.tensor([[2, 1, 0], [0, 1, 0], [0, 0, 0]])
+        answers = torch.eye(3)[[0, 0, 1, 1]]
+        result = evaluate.Result(answers.log(), torch.tensor([0, 0, 0, 1]))
+        self.assertEqual(result.confusion.tolist(), [[2, 1, 0], [0, 1, 0], [0, 0, 0]])
         expected = [[1, 2 / 3, 0.8], [1 / 2, 1, 2 / 3], [0, 0, 0]]
-        torch.testing.assert_close(evaluate.class_scores(confusion),
-                                   torch.tensor(expected).double())
+        torch.testing.assert_close(result.class_scores, torch.tensor(expected).double())
 
     def test_calibration_error_by_hand(self):
         # 0.9 in the 14th of 15 bins, correct once of twice; 0.6 in the 9th, correct:
@@ -698,7 +700,7 @@ class TestResult(unittest.TestCase):
             guess[i] = guess[i].roll(1)
         result = evaluate.Result(guess.log(), digits.test_labels)
         self.assertEqual(set(result.mistakes), evaluate.DISPUTED)
-        rows = evaluate.mistake_table(result, evaluate.DISPUTED)
+        rows = mistake_table(result, evaluate.DISPUTED)
         self.assertEqual([row[0][-1] for row in rows[1:]], ["*"] * 10)
         drawn = evaluate.draw(some_net(), result, digits.test_images, evaluate.DISPUTED)
         self.assertEqual(drawn["mistakes"].count("stroke-dasharray"), 15)

@@ -1,4 +1,4 @@
-"""The report: six pictures, the page made of them, and tables as text.
+"""The report: six pictures, and the page made of them.
 
 A picture is a function of what evaluate.py hands it; it returns the text of one SVG, or a plain
 sentence that says why there is none. An `answer` is evaluate.Prediction: the image's number, the
@@ -315,19 +315,6 @@ def activations(picture: torch.Tensor, stages: list[tuple[str, torch.Tensor]], a
 
 
 # --- Tables ---------------------------------------------------------------------------------------
-# A table is a list of rows of cells; the first row names the columns.
-
-def aligned(rows: list[list[str]]) -> str:
-    """A table as lines: the first column to the left, the others to the right, each as wide as its
-    widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths)]
-        cells[0] = row[0].ljust(widths[0])
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
-
 
 def run_tables(run: dict) -> dict[str, list[list[str]]]:
     """What a checkpoint tells of the run that made it, as tables without names of columns, by their

@@ -5,6 +5,7 @@ from unittest import mock
 import evaluate
 import idx_data
 import model
+from support import splits
 from support.errors import UsageError
 from support.test_tools import TestCase, call, some_digits, some_net, write_digits, write_toy
 
@@ -86,15 +87,15 @@ class TestEvaluate(TestCase):
 
     def test_splits_of_training_are_those_of_the_run(self):
         run = some_net(data=self.digits.hashes()).run  # with a seed of 7, and a quarter held out
-        images, labels = evaluate.pick_split(self.digits, "val", run)
+        images, labels = splits.pick_split(self.digits, "val", run)
         training, validation = idx_data.split(80, 0.25, 7)
         self.assertTrue(torch.equal(labels, self.digits.train_labels[validation]))
         self.assertTrue(torch.equal(images, self.digits.train_images[validation]))
-        images, labels = evaluate.pick_split(self.digits, "train", run)
+        images, labels = splits.pick_split(self.digits, "train", run)
         self.assertTrue(torch.equal(labels, self.digits.train_labels[training]))
-        self.fails(lambda: evaluate.pick_split(some_digits(each=9), "val", run), "other data",
+        self.fails(lambda: splits.pick_split(some_digits(each=9), "val", run), "other data",
                    kind=UsageError)
-        self.fails(lambda: evaluate.pick_split(self.digits, "val", {}), "does not say",
+        self.fails(lambda: splits.pick_split(self.digits, "val", {}), "does not say",
                    kind=UsageError)
 
     def test_what_a_data_set_holds_out_itself(self):
@@ -105,16 +106,16 @@ class TestEvaluate(TestCase):
         self.digits.val_count = 3
         self.digits.test_images = self.digits.test_images[1:]
         self.digits.test_labels = self.digits.test_labels[1:]
-        images, _ = evaluate.pick_split(self.digits, "val", run)
+        images, _ = splits.pick_split(self.digits, "val", run)
         self.assertTrue(torch.equal(images, self.digits.train_images[-3:]))
         for net, seed in zip(self.nets, (1, 2)):
             net.run = {"settings": {**run["settings"], "seed": seed}}
-        evaluate.check_together(["a", "b"], self.nets, "val", self.digits)
+        splits.check_together(["a", "b"], self.nets, "val", self.digits)
         older = {**run, "settings": {"val_fraction": 0.1, "seed": 1}}  # as files were before
-        images, _ = evaluate.pick_split(self.digits, "val", older)
+        images, _ = splits.pick_split(self.digits, "val", older)
         self.assertTrue(torch.equal(images, self.digits.train_images[-3:]))
         self.digits.val_count = 0
-        self.fails(lambda: evaluate.pick_split(self.digits, "val", run), "other data",
+        self.fails(lambda: splits.pick_split(self.digits, "val", run), "other data",
                    kind=UsageError)
 
     def test_logits_without_bounds_are_refused(self):

@@ -13,7 +13,7 @@ import idx_data
 import infer
 import model
 import train
-from support import folders
+from support import folders, splits
 from support.characters import LIFT, drawn
 from support.content import settle_content
 from support.errors import UsageError
@@ -495,5 +495,5 @@ class TestDoubts(TestCase):
             self.assertEqual("a.pt was trained on other data than" in err, said)
             self.assertEqual(json.loads(out)["images"], 20)
         tested = replace(first, test_labels=first.test_labels.flip(0))  # test images of one's own
-        self.assertFalse(evaluate.of_other_data(net, tested))
-        self.assertTrue(evaluate.of_other_data(net, replace(first, labels=list("abcdefghij"))))
+        self.assertFalse(splits.is_of_other_data(net, tested))
+        self.assertTrue(splits.is_of_other_data(net, replace(first, labels=list("abcdefghij"))))

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import evaluate
 import idx_data
 import model
-from support import png, report
+from support import png, report, result_table
 from support.test_tools import TestCase, call, some_digits, some_net, some_result, write_digits
 
 import numpy as np
@@ -180,7 +180,7 @@ class TestPictures(unittest.TestCase):
         for name in ("samples", "confusion"):
             words = ElementTree.fromstring(drawn[name]).find(f"{SVG}g").itertext()
             self.assertTrue({"bag", "a very …things", net.labels[2]} <= set(words), name)
-        text = evaluate.text_report([["model"]], result, set())
+        text = result_table.text_report([["model"]], result, set())
         for shown in ("<b>ankle & boot</b>", "bag", "a very long n…things"):
             self.assertIn(shown, text)
         self.assertLessEqual(max(map(len, text.splitlines())), 80)
@@ -249,7 +249,7 @@ class TestPictures(unittest.TestCase):
 
 class TestText(unittest.TestCase):
     def test_aligned(self):
-        self.assertEqual(report.aligned([["", "b"], ["aaa", "1"], ["c", "22"]]),
+        self.assertEqual(result_table.aligned([["", "b"], ["aaa", "1"], ["c", "22"]]),
                          "      b\naaa   1\nc    22")
 
     def test_run_tables(self):
@@ -321,7 +321,7 @@ class TestPage(TestCase):
         for words in ("python train.py --seed 7", "Testbox x86", "9.9.9", "4.5"):
             self.assertIn(words, page.words)
         self.assertIn(model.summary(self.net), page.words)
-        for row in evaluate.score_table(result):
+        for row in result_table.score_table(result):
             self.assertTrue(set(row) <= set(page.words))
 
     def test_it_holds_the_pictures_and_fetches_nothing(self):
