@@ -19,16 +19,17 @@ import model
 from evaluate import Prediction, predict, predict_all
 from idx_data import may_be_idx, read_idx, standardise
 from support import canvas, ink, report
-from support.answers import Answer, Reading, answers, batches, list_pictures, name_width
+from support.answers import (Answer, Reading, answers, batches, index_list, list_pictures,
+                             name_width)
 from support.arrays import as_rgba
-from support.command_line import Parser, run_script, say
+from support.command_line import Parser, add_reading_arguments, run_script, say
 from support.cutting import cut, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
 from support.ink import Candidate
 from support.machine import pick_device, set_threads
-from support.pictures import as_it_is, check_not_read
+from support.pictures import as_it_is
 from support.png import write_png
-from support.seen import as_text, check_png_names, contact_sheet, steps
+from support.seen import check_output, contact_sheet, show, steps
 
 import numpy as np
 import torch
@@ -362,51 +363,9 @@ def page_reader(net: model.Network, finder: model.Network, name: str) -> canvas.
 
 # --- At the command line --------------------------------------------------------------------------
 
-def make_parser() -> Parser:
-    parser = Parser("Read the handwritten digits in any picture.")
-    parser.add_argument("images", nargs="*", metavar="IMAGE",
-                        help="pictures, folders of pictures, IDX files, or - for standard input")
-    parser.add_argument("--checkpoint", metavar="FILE",
-                        help="the model (default: model.pt if it is here, else pretrained.pt)")
-    parser.add_argument("--model", metavar="NAME", help="the network, for a checkpoint that is a "
-                        "bare state_dict: " + ", ".join(model.MODELS))
-    parser.add_argument("--index", metavar="I,J,...",
-                        help="which images of an IDX file, counted from 0 (default: all)")
-    parser.add_argument("--single", action="store_true",
-                        help="there is one digit in each picture: read the best one")
-    parser.add_argument("--top", type=int, default=3, metavar="N",
-                        help="how many of the best digits to print")
-    parser.add_argument("--show", action="store_true",
-                        help="draw what the network sees, and a bar for each digit")
-    parser.add_argument("--save-seen", metavar="OUT.png",
-                        help="write the digits as the network sees them, in rows of ten")
-    parser.add_argument("--save-steps", metavar="OUT.png",
-                        help="write the candidates of the first picture, and which were chosen")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
-    parser.add_argument("--json", action="store_true",
-                        help="print one JSON object for each image to standard output")
-    parser.add_argument("--draw", action="store_true",
-                        help="serve a page to draw on, and open it in the browser")
-    parser.add_argument("--no-browser", action="store_true", help="with --draw: print its address "
-                        "only")
-    parser.add_argument("--port", type=int, default=0, metavar="N",
-                        help="with --draw: port of the page, 0 for any that is free")
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
-                        help="with --draw: address of the page; 0.0.0.0 is open to the network")
-    return parser
-
-
-def index_list(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    numbers = [number.strip() for number in text.split(",")]
-    if not all(number.isdecimal() and len(number) < 12 for number in numbers):
-        raise UsageError(f"--index {text}: expected numbers from 0 with commas, like 0,7,42")
-    return [int(number) for number in numbers]
-
-
 def main(arguments: list[str]) -> int:
-    parser = make_parser()
+    parser = Parser("Read the handwritten digits in any picture.")
+    add_reading_arguments(parser, model.MODELS)
     options = parser.parse_args(arguments)
     if bool(options.images) == options.draw:
         parser.error("give pictures to read, or --draw")
@@ -416,8 +375,7 @@ def main(arguments: list[str]) -> int:
     set_threads()
     checkpoint = options.checkpoint or model.find_checkpoint()
     for flag, out in (("--save-seen", options.save_seen), ("--save-steps", options.save_steps)):
-        check_not_read(flag, out, [*options.images, checkpoint])
-    check_png_names(save_seen=options.save_seen, save_steps=options.save_steps)
+        check_output(flag, out, [*options.images, checkpoint])
     net = model.load(checkpoint, device, options.model)
     finder = finder_for(net).to(device)
     if options.save_steps and net.content == "plain":
@@ -428,15 +386,21 @@ def main(arguments: list[str]) -> int:
         canvas.serve(page_reader(net, finder, Path(checkpoint).name), options.host, options.port,
                      not options.no_browser)
         return 0
+    return read_all(net, finder, list_pictures(options.images, index, may_be_idx, read_idx),
+                    options)
+
+
+def read_all(net: model.Network, finder: model.Network, listed: list[tuple], options) -> int:
+    """Read the pictures that `list_pictures` found, say each answer, and write what is to be shown.
+    Returns the exit status: 1 if a picture could not be read."""
     first, seen = None, []
     failed = False
-    listed = list_pictures(options.images, index, may_be_idx, read_idx)
     width = name_width(listed)
     for batch in batches(answers(listed)):
         readable = [answer for answer in batch if not answer.error]
+        if readable and first is None:
+            first = readable[0].rgb
         rgbs = [answer.rgb for answer in readable]
-        if options.save_steps and readable and first is None:
-            first = rgbs[0]
         for answer, rows in zip(readable, read_pictures(net, finder, rgbs, options.single)):
             answer.rows = rows
             answer.error = "" if rows else NO_DIGIT
@@ -445,11 +409,8 @@ def main(arguments: list[str]) -> int:
             failed = failed or bool(answer.error)
             seen += [reading.seen for reading in answer.digits]
             if options.show:
-                stream = sys.stderr if options.json else sys.stdout
-                for reading in answer.digits:
-                    other = reading.other if finder.other else None
-                    say(as_text(reading.seen, reading.probabilities, reading.names, other), stream)
-    if first is not None:
+                show(answer, finder.other, sys.stderr if options.json else sys.stdout)
+    if options.save_steps and first is not None:
         (candidates, chosen), = find_candidates([first], finder, options.single)
         write_png(options.save_steps, steps(first, candidates, chosen))
     if options.save_seen:

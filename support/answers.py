@@ -8,7 +8,7 @@ import numpy as np
 
 from support import ink
 from support.command_line import printable
-from support.errors import FormatError
+from support.errors import FormatError, UsageError
 from support.pictures import pictures_at
 
 # Confidence under which an answer is called unsure: of 1,808 pictures of digits and numbers, 80% of
@@ -102,6 +102,16 @@ class Answer:
         if self.confidence < UNSURE:
             item["unsure"] = True
         return json.dumps(item, allow_nan=False)
+
+
+def index_list(text: str | None) -> list[int] | None:
+    """The numbers of --index. Raises UsageError."""
+    if text is None:
+        return None
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and len(number) < 12 for number in numbers):
+        raise UsageError(f"--index {text}: expected numbers from 0 with commas, like 0,7,42")
+    return [int(number) for number in numbers]
 
 
 def list_pictures(paths: list[str], index: list[int] | None, may_be_idx, read_idx) -> list[tuple]:

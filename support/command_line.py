@@ -181,6 +181,39 @@ def add_training_arguments(parser: Parser, schedules) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
 
 
+def add_reading_arguments(parser: Parser, networks) -> None:
+    """What infer.py reads, with which model, what it prints and writes; the page to draw on."""
+    parser.add_argument("images", nargs="*", metavar="IMAGE",
+                        help="pictures, folders of pictures, IDX files, or - for standard input")
+    parser.add_argument("--checkpoint", metavar="FILE",
+                        help="the model (default: model.pt if it is here, else pretrained.pt)")
+    parser.add_argument("--model", metavar="NAME", help="the network, for a checkpoint that is a "
+                        "bare state_dict: " + ", ".join(networks))
+    parser.add_argument("--index", metavar="I,J,...",
+                        help="which images of an IDX file, counted from 0 (default: all)")
+    parser.add_argument("--single", action="store_true",
+                        help="there is one digit in each picture: read the best one")
+    parser.add_argument("--top", type=int, default=3, metavar="N",
+                        help="how many of the best digits to print")
+    parser.add_argument("--show", action="store_true",
+                        help="draw what the network sees, and a bar for each digit")
+    parser.add_argument("--save-seen", metavar="OUT.png",
+                        help="write the digits as the network sees them, in rows of ten")
+    parser.add_argument("--save-steps", metavar="OUT.png",
+                        help="write the candidates of the first picture, and which were chosen")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
+    parser.add_argument("--json", action="store_true",
+                        help="print one JSON object for each image to standard output")
+    parser.add_argument("--draw", action="store_true",
+                        help="serve a page to draw on, and open it in the browser")
+    parser.add_argument("--no-browser", action="store_true", help="with --draw: print its address "
+                        "only")
+    parser.add_argument("--port", type=int, default=0, metavar="N",
+                        help="with --draw: port of the page, 0 for any that is free")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                        help="with --draw: address of the page; 0.0.0.0 is open to the network")
+
+
 def check_run(options) -> None:
     """Raise UsageError if there is no such seed."""
     require(0 <= options.seed < 2**63, "--seed", "from 0 to 2^63 - 1", options.seed)

@@ -2,19 +2,28 @@
 import numpy as np
 
 from support import ink
-from support.command_line import shortened
+from support.answers import Answer
+from support.command_line import say, shortened
 from support.errors import require
 from support.mnist_style import SIDE, resize
+from support.pictures import check_not_read
 
 MARKS = " ▀▄█"  # two pixels, one above the other: neither is ink, the upper, the lower, both
 BAR = 30  # characters
 
 
-def check_png_names(**outputs: str | None) -> None:
-    """Raise UsageError for the name of a picture to be written that does not end as PNG's do."""
-    for name, path in outputs.items():
-        flag = "--" + name.replace("_", "-")
-        require(not path or path.lower().endswith(".png"), flag, "a name that ends in .png", path)
+def check_output(flag: str, out: str | None, inputs: list) -> None:
+    """Raise UsageError if the picture `out`, which a flag names, is not to be written: it is one of
+    the files that are read, or its name does not end as PNG's do."""
+    check_not_read(flag, out, inputs)
+    require(not out or out.lower().endswith(".png"), flag, "a name that ends in .png", out)
+
+
+def show(answer: Answer, with_other: bool, file) -> None:
+    """Print each digit of an answer as the network saw it, and its probabilities."""
+    for reading in answer.digits:
+        other = reading.other if with_other else None
+        say(as_text(reading.seen, reading.probabilities, reading.names, other), file)
 
 
 def as_text(seen: np.ndarray, probabilities: list[float], names: list[str],
