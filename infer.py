@@ -146,11 +146,11 @@ def speaks_against(other: Candidate, digit: Candidate, chosen: list[Candidate]) 
 
 def doubt(candidates: list[Candidate], chosen: list[Candidate]) -> None:
     """Make those chosen less probable that their place speaks against, or what is around them."""
-    rest = [candidate for candidate in candidates
-            if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off]
+    rest = [candidate for candidate in candidates if candidate.certainty <= SURE_ENOUGH
+            and not candidate.cut_off and candidate.part_of is None]
     for digit in chosen:
         belief = 1.0
-        if digit.cut_from is not None:
+        if digit.columns is not None:
             belief *= CUT_OUT
         if digit.is_stroke and digit.cut_off:
             belief *= RUNS_OUT
@@ -180,7 +180,7 @@ def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:
 
 FAR = 0.7  # of the longer side: what is smaller is looked at from closer up, 1.4 times as fine
 TWO_WIDE = 0.6  # of its height: two 1s that touch are wider
-APART = 6  # candidates that are taken apart, at the most: it takes time
+APART = 12  # candidates that are taken apart, at the most: it takes time
 
 
 def find_candidates(rgbs: list[np.ndarray], finder: model.Network, single: bool = False) -> list:
@@ -215,11 +215,15 @@ def look_at_components(rgb: np.ndarray, candidates: list[Candidate]) -> list[Can
 
 
 def look_again(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
-    """What is far away, once more from closer up; and what is no digit, taken apart."""
+    """What is far away, once more from closer up; and what is no digit, taken apart: a line may
+    join digits to each other or to the edge of the paper, or digits may touch."""
     found = look_closer(rgb, candidates)
-    for candidate in unread(candidates):
+    chosen = choose(candidates)
+    for candidate in no_digits(candidates):
         found += strongest(candidate)
-        if candidate.width > TWO_WIDE * candidate.height:
+        like = not chosen or alike(candidate, chosen[0])
+        read = any(ink.overlap(candidate, other) for other in chosen)
+        if like and not read and candidate.width > TWO_WIDE * candidate.height:
             found += cut(candidate)
     return found
 
@@ -241,18 +245,14 @@ def look_closer(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]
     return ink.candidates(rgb, np.append(low, high))
 
 
-def unread(candidates: list[Candidate]) -> list[Candidate]:
-    """The largest of the judged candidates that are no digits, nor overlap one, but are as high as
-    those: one for each place."""
-    chosen = choose(candidates)
-    rest = []
+def no_digits(candidates: list[Candidate]) -> list[Candidate]:
+    """The largest of the judged candidates that are no digits: one for each place."""
+    found = []
     for candidate in sorted(candidates, key=lambda candidate: -candidate.side):
-        like = not chosen or alike(candidate, chosen[0])
-        read = any(ink.overlap(candidate, other) for other in chosen)
-        again = any(ink.same_place(candidate, other) for other in rest)
-        if like and not read and not again and candidate.certainty <= SURE_ENOUGH:
-            rest.append(candidate)
-    return rest[:APART]
+        again = any(ink.same_place(candidate, other) for other in found)
+        if not again and candidate.certainty <= SURE_ENOUGH:
+            found.append(candidate)
+    return found[:APART]
 
 
 # --- Readings -------------------------------------------------------------------------------------

@@ -711,7 +711,8 @@ class TestResult(unittest.TestCase):
 
 def judged(digit: int, probability: float, box, dark=True, cut_off=False) -> Candidate:
     """A candidate that a network has judged: `digit` with this probability, the rest is *other*."""
-    made = Candidate(np.zeros((28, 28), np.uint8), np.array(box, float), cut_off, dark,
+    at_border = np.array([cut_off, False, False, False])
+    made = Candidate(np.zeros((28, 28), np.uint8), np.array(box, float), at_border, dark,
                      np.zeros((2, 2), np.float32))
     made.probabilities = np.zeros(11, np.float32)
     made.probabilities[digit] = probability
@@ -787,13 +788,12 @@ class TestChoose(TestCase):
         self.assertEqual(infer.choose([*in_a_row("123", left=80), large], single=True), [large])
 
     def test_a_piece_and_a_line_across_the_picture_are_doubtful(self):
-        for box, cut_off, cut_from, doubted in (([10, 10, 50, 18], False, None, False),
-                                                ([0, 10, 50, 18], True, None, True),
-                                                ([0, 10, 50, 40], True, None, False),
-                                                ([10, 10, 50, 40], False, judged(0, 0.1, [0] * 4),
-                                                 True)):
+        for box, cut_off, columns, doubted in (([10, 10, 50, 18], False, None, False),
+                                               ([0, 10, 50, 18], True, None, True),
+                                               ([0, 10, 50, 40], True, None, False),
+                                               ([10, 10, 50, 40], False, (0, 30), True)):
             digit = judged(1, 0.99, box, cut_off=cut_off)
-            digit.cut_from = cut_from
+            digit.columns = columns
             infer.doubt([digit], [digit])
             self.assertEqual(digit.certainty < 0.9, doubted)
             self.assertAlmostEqual(digit.probabilities.sum(), 1, places=6)

