@@ -21,14 +21,14 @@ import model
 from idx_data import load_digits, standardise
 from support import report
 from support.arrays import as_tensors
-from support.command_line import (Parser, add_data_arguments, choose, may_download, run_script,
-                                  say)
+from support.command_line import (Parser, add_evaluation_arguments, choose, may_download,
+                                  run_script, say)
 from support.compositions import examples
 from support.errors import FormatError, in_file
 from support.machine import pick_device, set_threads
 from support.report import PICTURES
 from support.result_table import as_json, figure_table, score_table, text_report
-from support.splits import SPLITS, fit_to_models, pick_split
+from support.splits import SPLITS, is_own_data, pick_split, prepare_for
 
 import torch  # after support/__init__.py, which says why
 import torch.nn.functional as F
@@ -254,20 +254,7 @@ def report_page(nets: list[model.Network], result: Result, figures: list[list[st
 def parse(arguments: list[str]):
     """The settings; `pictures` is None or a list, `report` None where none is written."""
     parser = Parser("Evaluate models: figures as text, and a report with pictures.")
-    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT",
-                        help="models to evaluate; of several, also the mean of their probabilities "
-                        "(default: model.pt here, else the project's pretrained.pt)")
-    add_data_arguments(parser)
-    parser.add_argument("--split", default="test", help=f"images to evaluate: {', '.join(SPLITS)}")
-    parser.add_argument("--model", metavar="NAME", help="network of a bare state_dict")
-    parser.add_argument("--tta", action="store_true",
-                        help="average over shifts of up to a pixel, nine times the work")
-    parser.add_argument("--report", metavar="DIR", help="folder of the report "
-                        "(default: report; with --json, none is written)")
-    parser.add_argument("--pictures", metavar="NAMES", help="write these pictures alone, "
-                        "without the page; separated by commas, some of " + ", ".join(PICTURES))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument("--json", action="store_true", help="print one JSON object to stdout")
+    add_evaluation_arguments(parser, SPLITS, PICTURES)
     options = parser.parse_args(arguments)
     choose(options.split, SPLITS, "--split")
     if options.pictures is not None:
@@ -291,7 +278,7 @@ def main(arguments: list[str]) -> int:
         say(f"checkpoint {names[0]}", sys.stderr)
     nets = [model.load(name, device, options.model) for name in names]
     digits = load_digits(options.data, may_download(options), options.mirror)
-    fit_to_models(digits, options.data, names, nets, options.split)
+    prepare_for(nets, names, digits, options.data, options.split)
     images, labels = pick_split(digits, options.split, nets[0].run)
     images, labels = images.to(device), labels.to(device)
 
@@ -304,7 +291,7 @@ def main(arguments: list[str]) -> int:
         results.append(Result(together, results[0].labels, nets[0].labels))
 
     others = None
-    if nets[0].other and nets[0].run.get("data") == digits.hashes():  # these are its own
+    if nets[0].other and is_own_data(nets[0].run, digits):
         held_out, held_out_labels = pick_split(digits, "val", nets[0].run)
         others = others_recognised(nets[0], held_out.to(device), held_out_labels)
 

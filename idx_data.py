@@ -204,7 +204,7 @@ class Digits:
         return dict(zip(FILES, arrays))
 
     def hashes(self) -> dict[str, str]:
-        """The SHA-256 that the four IDX files have unpacked, whatever files the data came from."""
+        """The SHA-256 of the four IDX files, unpacked, whatever files the data came from."""
         return {name: sha256(*idx_bytes(array)) for name, array in self.arrays().items()}
 
     def is_mnist(self) -> bool:
@@ -252,7 +252,7 @@ def load_digits(root=DATA, download: bool | None = None, mirror: str | None = No
 
 
 def hash_of(path) -> str:
-    """The SHA-256 that an IDX file has unpacked."""
+    """The SHA-256 of an IDX file's bytes, unpacked."""
     return sha256(*idx_bytes(read_idx(path)))
 
 

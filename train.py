@@ -93,7 +93,7 @@ OWN = Recipe("", "small", batch_size=128, lr=0.01, schedule="one-cycle", weight_
 NOT_AUGMENTED = replace(OWN, augment=Augment(), precise_bn=False)
 
 RECIPES = {
-    "small": replace(OWN, about="the default: some two minutes", label_smoothing=0.1),
+    "small": replace(OWN, about="the default: two to three minutes", label_smoothing=0.1),
     "tiny10k": replace(OWN, about="below 10,000 parameters", model="tiny10k", epochs=30, lr=0.02,
                        label_smoothing=0.05),
     "tiny5k": replace(OWN, about="below 5,000", model="tiny5k", epochs=30, batch_size=256, lr=0.03),

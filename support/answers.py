@@ -47,7 +47,7 @@ class Answer:
     image: str  # the path as it was given
     index: int | None = None  # in an IDX file
     error: str = ""  # why nothing else is known
-    rgb: np.ndarray | None = None  # (H, W, 3), until it is read
+    rgb: np.ndarray | None = None  # (H, W, 3), if there is no error
     rows: list[list[Reading]] = field(default_factory=list)
 
     @property

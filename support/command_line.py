@@ -181,6 +181,24 @@ def add_training_arguments(parser: Parser, schedules) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object for each seed")
 
 
+def add_evaluation_arguments(parser: Parser, splits, pictures) -> None:
+    """Which models evaluate.py measures, on which images, and what it writes."""
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINT",
+                        help="models to evaluate; of several, also the mean of their probabilities "
+                        "(default: model.pt here, else the project's pretrained.pt)")
+    add_data_arguments(parser)
+    parser.add_argument("--split", default="test", help=f"images to evaluate: {', '.join(splits)}")
+    parser.add_argument("--model", metavar="NAME", help="network of a bare state_dict")
+    parser.add_argument("--tta", action="store_true",
+                        help="average over shifts of up to a pixel, nine times the work")
+    parser.add_argument("--report", metavar="DIR", help="folder of the report "
+                        "(default: report; with --json, none is written)")
+    parser.add_argument("--pictures", metavar="NAMES", help="write these pictures alone, "
+                        "without the page; separated by commas, some of " + ", ".join(pictures))
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument("--json", action="store_true", help="print one JSON object to stdout")
+
+
 def add_reading_arguments(parser: Parser, networks) -> None:
     """What infer.py reads, with which model, what it prints and writes; the page to draw on."""
     parser.add_argument("images", nargs="*", metavar="IMAGE",

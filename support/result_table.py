@@ -20,8 +20,8 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def figure_table(names: list[str], nets: list, sizes: list[int], results: list) -> list[list[str]]:
-    """A row for each model, of so many parameters, and, of several, one for the mean of their
-    probabilities."""
+    """A row for each model; of several, one more for the mean of their probabilities. `sizes`: the
+    parameters of each."""
     labels = [f"{printable(name)} ({net.name})" for name, net in zip(names, nets)]
     if len(nets) > 1:
         labels.append("their mean")
@@ -97,6 +97,7 @@ def text_report(figures: list[list[str]], result, disputed: set[int],
 
 
 def figures_json(result) -> dict:
+    """The figures that each model has, and all of them together."""
     return {"loss": result.loss, "accuracy": result.accuracy, "errors": result.errors,
             "calibration_error": result.calibration_error}
 

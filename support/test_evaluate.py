@@ -59,6 +59,10 @@ class TestEvaluate(TestCase):
         model.save(some_net(other=True), self.folder / "other.pt")  # of other data
         self.assertNotIn("others", self.evaluate("other.pt", "--json")[0])
         self.assertNotIn("others", self.evaluate("0.pt", "--json")[0])
+        net = some_net(other=True, data=hashes)  # of a folder that held out the last ten
+        net.run["settings"]["val_count"] = 10
+        model.save(net, self.folder / "other.pt")
+        self.assertNotIn("others", self.evaluate("other.pt", "--json")[0])
 
     def test_ensemble(self):
         out, _ = self.evaluate("0.pt", "1.pt", "--json")

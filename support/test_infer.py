@@ -138,6 +138,14 @@ class TestPictureToNumber(TestCase):
         lines[:, 10::36] = 0.3
         self.assertEqual(read(picture(np.maximum(drawing, lines))), "58")
 
+    def test_digits_on_a_line_from_border_to_border(self):
+        drawing = written("3230")
+        lines = np.zeros_like(drawing)
+        for level, pale in ((70, 0.4), (90, 0.6)):
+            lines[:] = 0
+            lines[level : level + 3] = pale
+            self.assertEqual(read(picture(np.maximum(drawing, lines))), "3230")
+
     def test_cut_out_closely(self):
         drawing = written("5", 120, 12)
         rows, columns = (np.flatnonzero((drawing > 0.5).any(axis)) for axis in (1, 0))
