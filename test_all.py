@@ -822,7 +822,7 @@ class TestChoose(TestCase):
             self.assertEqual(self.read(in_a_row("20260", top=150, slope=slope)[::-1]), "20260")
 
     def test_the_cut_whose_worst_piece_is_best(self):
-        whole = judged(0, 0.1, [0, 0, 9, 9])
+        whole = judged(0, 0.1, [0, 0, 9, 9], cut_off=True)
 
         def piece(digit, probability, start, end, top=0):
             made = judged(digit, probability, [top, start, 9, end])
@@ -833,10 +833,12 @@ class TestChoose(TestCase):
         poor = [piece(4, 0.99, 0, 6), piece(0, 0.60, 6, 9)]
         self.assertEqual(cutting.best_cut(poor + good), good)
         self.assertEqual(cutting.best_cut(poor), [])
+        self.assertEqual(cutting.best_cut(good[:1]), [])  # it covers only a half
         line = piece(1, 0.01, 4, 9, top=8)
         self.assertEqual(cutting.best_cut([good[0], line]), good[:1])
         self.assertEqual(cutting.best_cut([good[0], piece(1, 0.01, 4, 9, top=4)]), [])
-        self.assertEqual(cutting.best_cut([line]), [])
+        whole.at_border[:] = False
+        self.assertEqual(cutting.best_cut([good[0], line]), [])  # a bar of a letter, perhaps
 
     def test_a_stroke_beside_no_digit_may_be_a_line(self):
         line = judged(0, 0.1, [0, 0, 60, 300])

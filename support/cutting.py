@@ -96,25 +96,29 @@ def may_be_line(stroke: Candidate, candidates: list[Candidate]) -> bool:
                    for digit in candidates)
 
 
-LINE = 0.25  # of the height of what is cut: a lower piece is a line that joins digits, and is none
+LINE = 0.25  # of the height of what is cut: what is lower, and runs out of the picture, is a line
+
+
+def is_line(piece: Candidate) -> bool:
+    """Whether a piece is what is left of a line that joins digits to the edge of the picture."""
+    return piece.part_of.cut_off and piece.height < LINE * piece.part_of.height
 
 
 def best_cut(pieces: list[Candidate]) -> list[Candidate]:
     """Of judged pieces of one candidate, those side by side that cover it and whose least certain
-    digit is the most certain, without what is a line; none if that one is not certain enough."""
-    # The column where a piece ends -> the least certainty up to there, and the digits up to there.
+    digit is the most certain, lines left out; none if that one is not certain enough."""
+    # The column where a piece ends -> the least certainty up to there, and the pieces up to there.
     best = {0: (1.0, [])}
     for piece in sorted(pieces, key=lambda piece: piece.columns):
         start, end = piece.columns
         if start not in best:
             continue
-        least, digits = best[start]
-        if piece.height >= LINE * piece.part_of.height:
+        least, before = best[start]
+        if not is_line(piece):
             least = min(least, piece.certainty)
-            digits = [*digits, piece]
         if end not in best or least > best[end][0]:
-            best[end] = (least, digits)
-    least, digits = best[max(best)]
-    if least > CUT_SURE:
-        return digits
+            best[end] = (least, [*before, piece])
+    least, taken = best[max(best)]
+    if least > CUT_SURE and len(taken) > 1:
+        return [piece for piece in taken if not is_line(piece)]
     return []
