@@ -19,14 +19,16 @@ def part(candidate: Candidate, strength: np.ndarray, own_box: np.ndarray) -> Can
 
 def strongest(candidate: Candidate) -> list[Candidate]:
     """The large components of what is certainly ink in a candidate: without a paler line that joins
-    them, like those of ruled paper."""
+    them, like those of ruled paper. None if nothing comes off: if it is nearly the same box."""
     sure = 0.5 / FAINT  # the threshold itself: FAINT of it has the strength 0.5
     label, box = components(candidate.strength > sure)
     if not len(box):
         return []
-    sizes = (box[:, 2:] - box[:, :2]).max(1)
+    sides = box[:, 2:] - box[:, :2]
+    large = (sides.max(1) > 0.3 * min(label.shape)) & (sides.max(1) >= 6)
+    smaller = sides.prod(1) < 0.8 * label.size
     found = []
-    for i in np.flatnonzero((sizes > 0.3 * min(label.shape)) & (sizes >= 6)):
+    for i in np.flatnonzero(large & smaller):
         strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
         found.append(part(candidate, strength, box[i]))
     return found
