@@ -2,7 +2,7 @@
 other or to the edge of the picture."""
 import numpy as np
 
-from support.ink import FAINT, Candidate, components
+from support.ink import FAINT, SAME_PLACE, Candidate, components
 from support.mnist_style import draw, place
 
 
@@ -17,6 +17,11 @@ def part(candidate: Candidate, strength: np.ndarray, own_box: np.ndarray) -> Can
                      part_of=candidate)
 
 
+# Of the shorter side of a candidate: what is smaller is no digit of it. The longer side may be that
+# of a line; with 0.5, 75 of 80 digits on ruled paper were read instead of 78.
+LARGE = 0.3
+
+
 def strongest(candidate: Candidate) -> list[Candidate]:
     """The large components of what is certainly ink in a candidate: without a paler line that joins
     them, like those of ruled paper. None if nothing comes off: if it is nearly the same box."""
@@ -25,8 +30,8 @@ def strongest(candidate: Candidate) -> list[Candidate]:
     if not len(box):
         return []
     sides = box[:, 2:] - box[:, :2]
-    large = (sides.max(1) > 0.3 * min(label.shape)) & (sides.max(1) >= 6)
-    smaller = sides.prod(1) < 0.8 * label.size
+    large = (sides.max(1) > LARGE * min(label.shape)) & (sides.max(1) >= 6)
+    smaller = sides.prod(1) < SAME_PLACE * label.size
     found = []
     for i in np.flatnonzero(large & smaller):
         strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
@@ -85,7 +90,9 @@ def without_spare_parts(candidates: list[Candidate]) -> list[Candidate]:
     return kept
 
 
-AS_HIGH = 1.2  # times the height of a digit: a 1 beside it is no higher
+# Times the height of a digit: a 1 beside it is no higher. Of 120 numbers on a line, 95 were read
+# with 1.2 and with 1.5, with 1 92.
+AS_HIGH = 1.2
 
 
 def may_be_line(stroke: Candidate, candidates: list[Candidate]) -> bool:
@@ -98,7 +105,9 @@ def may_be_line(stroke: Candidate, candidates: list[Candidate]) -> bool:
                    for digit in candidates)
 
 
-LINE = 0.25  # of the height of what is cut: what is lower, and runs out of the picture, is a line
+# Of the height of what is cut: a piece that is lower, of ink that runs out of the picture, is a
+# line. Of those 120 numbers, 95 were read with 0.15 and with 0.25, with 0.35 97.
+LINE = 0.25
 
 
 def is_line(piece: Candidate) -> bool:

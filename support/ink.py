@@ -279,9 +279,12 @@ def overlap(a: Candidate, b: Candidate) -> bool:
     return common_area(a.box, b.box) > 0.5 * min(a.area, b.area)
 
 
+SAME_PLACE = 0.8  # of the larger box is in the smaller one
+
+
 def same_place(a: Candidate, b: Candidate) -> bool:
     """Whether two candidates' boxes are nearly the same."""
-    return common_area(a.box, b.box) > 0.8 * max(a.area, b.area)
+    return common_area(a.box, b.box) > SAME_PLACE * max(a.area, b.area)
 
 
 def gap(a: Candidate, b: Candidate) -> float:
