@@ -7,12 +7,8 @@ standardising.
     python idx_data.py --convert DIR OUT   write a folder of pictures as four IDX files
 """
 import gzip
-import math
-import os
 import struct
 import sys
-import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +16,11 @@ from support.command_line import (DATA, Parser, add_data_arguments, may_download
                                   shortened)
 from support.download import download_missing
 from support.errors import FormatError, UsageError, in_file, shape_text
-from support.files import (DEFLATE_LIMIT, find_files, kind_of, open_file, read_into, sha256,
-                           write_whole)
+from support.files import GZIP_MAGIC, find_files, open_file, sha256, unpacked, write_whole
 from support.folders import (NAMES, has_folders, is_dark_on_light, read_folders, read_names,
                              turn_round, write_names)
-from support.machine import memory_left
-from support.mapped import as_tensor, is_mapped, map_file
+from support.idx_checks import check_header, check_pair, check_parts, read_elements
+from support.mapped import as_tensor, is_mapped
 
 import numpy as np
 import torch  # after support/__init__.py, which says why
@@ -52,7 +47,6 @@ def read_header(file) -> tuple[int, int, tuple[int, ...]]:
 
 ELEMENT_TYPES = {0x08: np.dtype("u1"), 0x09: np.dtype("i1"), 0x0B: np.dtype(">i2"),
                  0x0C: np.dtype(">i4"), 0x0D: np.dtype(">f4"), 0x0E: np.dtype(">f8")}
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path) -> np.ndarray:
@@ -63,58 +57,11 @@ def read_idx(path) -> np.ndarray:
     read-only. Raises FormatError when the bytes are not those of an IDX file, OSError when they
     can't be read.
     """
-    with open_file(path) as file, in_file(path, "; get the file again"):
-        size = os.fstat(file.fileno()).st_size
-        packed = file.read(2) == GZIP_MAGIC
-        file.seek(0)
-        if not packed:
-            return _read_checked(file, size, most=size, may_map=True)
-        try:
-            return _read_checked(gzip.GzipFile(fileobj=file), size, most=size * DEFLATE_LIMIT,
-                                 may_map=False)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise FormatError(f"expected a whole gzip file, found a broken one ({error})") from None
-
-
-def _read_checked(file, size: int, most: int, may_map: bool) -> np.ndarray:
-    """`file` is unpacked already; the file on the disk has `size` bytes, which unpack to `most` at
-    the most."""
-    head = file.read(44)  # enough to say what it is if it is no IDX file
-    file.seek(0)
-    if len(head) < 4 or not head.startswith(b"\0\0"):
-        raise FormatError(f"expected an IDX file, which begins with two zero bytes, "
-                          f"found {kind_of(head)}")
-    try:
+    with open_file(path) as raw, in_file(path, "; get the file again"), unpacked(raw) as file:
+        check_header(file, ELEMENT_TYPES)
         _, code, shape = read_header(file)
-    except struct.error:
-        raise FormatError(f"expected {head[3]} dimensions in the header, found its end") from None
-    if code not in ELEMENT_TYPES:
-        raise FormatError(f"expected an IDX element type (08 09 0B 0C 0D 0E), found {code:02X}")
-
-    # A header can claim anything, so its claim is checked before memory is taken for it.
-    dtype = ELEMENT_TYPES[code]
-    expected = math.prod(shape) * dtype.itemsize
-    wanted = f"expected {expected:,} bytes of elements for the header's shape {shape_text(shape)}"
-    if expected > most:
-        raise FormatError(f"{wanted}, found a file of {size:,} bytes")
-    memory = memory_left()
-    whole = size == file.tell() + expected
-    if may_map and whole and dtype.itemsize == 1 and expected > memory / 4:
-        with suppress(OSError, ValueError):  # `ulimit -v`; more dimensions than numpy has
-            return map_file(file, dtype, shape)
-    if expected > memory:
-        raise FormatError(f"{wanted}, found {memory:,} bytes of free memory; use fewer images")
-    elements = np.empty(expected, np.uint8)
-    found = read_into(file, elements)
-    if found < expected:
-        raise FormatError(f"{wanted}, found {found:,}")
-    if file.read(1):
-        raise FormatError(f"{wanted}, found more")
-    try:
-        array = elements.view(dtype).reshape(shape)
-    except ValueError:  # more than 64 dimensions, or (0, 4294967295, 4294967295, ...)
-        raise FormatError(f"expected a shape that numpy holds, found {shape_text(shape)}") from None
-    return array.astype(dtype.newbyteorder("="), copy=False)
+        array = read_elements(file, ELEMENT_TYPES[code], shape)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def may_be_idx(head: bytes) -> bool:
@@ -230,12 +177,9 @@ def load_digits(root=DATA, download: bool | None = None, mirror: str | None = No
     else:
         if len(found) < len(FILES):
             found.update(download_missing(root, FILES, found, hash_of, download, mirror))
-        training = _read_pair(found, "train")
-        test = _read_pair(found, "t10k")
-    if training[0].shape[1:] != test[0].shape[1:]:
-        raise FormatError(f"{root}: expected training and test images of one size, found "
-                          f"{shape_text(training[0].shape[1:])} and "
-                          f"{shape_text(test[0].shape[1:])} pixels")
+        training = read_pair(found, "train")
+        test = read_pair(found, "t10k")
+    check_parts(root, training[0], test[0])
     inverted = is_dark_on_light(root, training[0][: len(training[0]) - val_count])
     if inverted:
         for images, _ in (training, test):
@@ -256,24 +200,13 @@ def hash_of(path) -> str:
     return sha256(*idx_bytes(read_idx(path)))
 
 
-def _read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W) uint8 and labels (N,) of one part, checked against each other."""
+def read_pair(found: dict[str, Path], part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W) uint8 and labels (N,) int64 of one part, "train" or "t10k"."""
     images_path = found[f"{part}-images-idx3-ubyte"]
-    images = read_idx(images_path)
-    are_images = images.ndim == 3 and images.dtype == np.uint8 and 0 not in images.shape[1:]
-    if not are_images or (part == "train" and not len(images)):  # no test images: no test figures
-        raise FormatError(f"{images_path}: expected images, three dimensions of unsigned bytes, "
-                          f"found {shape_text(images.shape)} of {images.dtype}")
     labels_path = found[f"{part}-labels-idx1-ubyte"]
+    images = read_idx(images_path)
     labels = read_idx(labels_path)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise FormatError(f"{labels_path}: expected labels, one dimension of integers, "
-                          f"found {shape_text(labels.shape)} of {labels.dtype}")
-    if len(images) != len(labels):
-        raise FormatError(f"{labels_path}: expected {len(images):,} labels, one for each image of "
-                          f"{images_path}, found {len(labels):,}")
-    if labels.min(initial=0) < 0:
-        raise FormatError(f"{labels_path}: expected labels from 0, found {labels.min()}")
+    check_pair(images_path, images, labels_path, labels)
     return images, labels.astype(np.int64)
 
 
@@ -332,6 +265,30 @@ def facts(digits: Digits) -> str:
     return "\n".join(lines)
 
 
+def describe(path) -> str:
+    """What an IDX file holds, in one line."""
+    array = read_idx(path)
+    text = f"{path}: {shape_text(array.shape)} of {array.dtype}, {array.nbytes:,} bytes"
+    if array.size:
+        text += f", from {array.min()} to {array.max()}"
+    return text
+
+
+def convert(source, target: Path) -> None:
+    """Write a data set, picture folders most often, as four IDX files in the folder `target`."""
+    if find_files(target, FILES) or (target / NAMES).exists():
+        raise UsageError(f"--convert: {target} holds a data set already; name another folder")
+    digits = load_digits(source, download=False)
+    for name, array in digits.arrays().items():
+        write_idx(target / name, array)
+        say(f"wrote {target / name}")
+    if digits.labels:
+        say(f"wrote {write_names(target, digits.labels)}")
+    if digits.val_count:
+        say(f"the {digits.val_count:,} pictures for validation are now the last of the training "
+            "images: IDX files have no place for them", sys.stderr)
+
+
 def main(arguments: list[str]) -> int:
     parser = Parser("Fetch MNIST, check it and print its facts; or describe IDX files.")
     parser.add_argument("files", nargs="*", metavar="FILE", help="IDX files to describe")
@@ -343,25 +300,10 @@ def main(arguments: list[str]) -> int:
         parser.error("give FILEs or --convert, not both")
     if options.convert:
         source, target = options.convert
-        if find_files(Path(target), FILES) or (Path(target) / NAMES).exists():
-            raise UsageError(f"--convert: {target} holds a data set already; name another folder")
-        digits = load_digits(source, download=False)
-        for name, array in digits.arrays().items():
-            path = Path(target) / name
-            write_idx(path, array)
-            say(f"wrote {path}")
-        if digits.labels:
-            say(f"wrote {write_names(Path(target), digits.labels)}")
-        if digits.val_count:
-            say(f"the {digits.val_count:,} pictures for validation are now the last of the "
-                "training images: IDX files have no place for them", sys.stderr)
+        convert(source, Path(target))
     elif options.files:
         for path in options.files:
-            array = read_idx(path)
-            text = f"{path}: {shape_text(array.shape)} of {array.dtype}, {array.nbytes:,} bytes"
-            if array.size:
-                text += f", from {array.min()} to {array.max()}"
-            say(text)
+            say(describe(path))
     else:
         digits = load_digits(options.data, may_download(options), options.mirror)
         itself = ", MNIST itself, to the byte" if digits.is_mnist() else ""

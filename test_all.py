@@ -209,7 +209,8 @@ class TestDataSet(TestCase):
         write_toy(self.folder, 40, 20)
         write(images, np.zeros((0, 28, 28), np.uint8))
         write(labels, np.zeros(0, np.uint8))
-        self.fails(lambda: idx_data.load_digits(self.folder), images)
+        self.fails(lambda: idx_data.load_digits(self.folder), self.folder, "training images",
+                   "found none")
 
     def test_another_data_set_is_not_mixed_with_mnist(self):
         (write_toy(self.folder, 40, 20) / "t10k-labels-idx1-ubyte").unlink()

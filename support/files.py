@@ -1,12 +1,16 @@
 """Files: written whole or not at all, read with a limit, and told by their first bytes."""
+import gzip
 import hashlib
 import os
 import secrets
 import stat
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 from support.errors import FormatError, UsageError
 
+GZIP_MAGIC = b"\x1f\x8b"
 DEFLATE_LIMIT = 1040  # deflate, the method of gzip and PNG, never packs better than 1032 to 1
 MAX_BYTES = 1 << 30  # of a file that is read as a whole; photographs have some 10 MB
 
@@ -14,7 +18,7 @@ MAX_BYTES = 1 << 30  # of a file that is read as a whole; photographs have some 
 SIGNATURES = [
     (b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"),
     (b"BM", "a BMP picture"), (b"II*\0", "a TIFF picture"), (b"MM\0*", "a TIFF picture"),
-    (b"%PDF", "a PDF document"), (b"\x1f\x8b", "a gzip file"), (b"PK\x03\x04", "a zip file"),
+    (b"%PDF", "a PDF document"), (GZIP_MAGIC, "a gzip file"), (b"PK\x03\x04", "a zip file"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for"),
     (b"<svg", "an SVG picture"), (b"<?xml", "an XML document, perhaps SVG"),
     (b"<", "an HTML page"), (b"{", "JSON text")]
@@ -95,6 +99,21 @@ def read_file(path) -> bytes:
         if size > MAX_BYTES:
             raise FormatError(f"{path}: expected at most 1 GB, found {size:,} bytes")
         return file.read()
+
+
+@contextmanager
+def unpacked(file):
+    """An open file or, if gzip packed it, what is packed in it, as a file. Raises FormatError where
+    that breaks off or is damaged."""
+    packed = file.read(2) == GZIP_MAGIC
+    file.seek(0)
+    if not packed:
+        yield file
+        return
+    try:
+        yield gzip.GzipFile(fileobj=file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FormatError(f"expected a whole gzip file, found a broken one ({error})") from None
 
 
 def read_into(file, array) -> int:

@@ -8,7 +8,7 @@ from unittest import mock
 
 import idx_data
 import train
-from support import benchmark_data, mapped
+from support import benchmark_data, idx_checks, mapped
 from support.test_tools import HERE, TestCase, ToyTestCase, call, run, some_digits, toy_images
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 def little_memory(size: float):
     """Meanwhile the system says that it has this many bytes of memory left."""
-    return mock.patch.object(idx_data, "memory_left", lambda: size)
+    return mock.patch.object(idx_checks, "memory_left", lambda: size)
 
 
 class TestMapped(ToyTestCase):
