@@ -24,8 +24,7 @@ def check_header(file, codes) -> None:
     if len(sizes) < 4 * dimensions:
         raise FormatError(f"expected {dimensions} dimensions in the header, found its end")
     if code not in codes:
-        wanted = " ".join(f"{known:02X}" for known in codes)
-        raise FormatError(f"expected an IDX element type ({wanted}), found {code:02X}")
+        raise FormatError(f"expected an IDX element type (08 09 0B 0C 0D 0E), found {code:02X}")
     file.seek(0)
 
 
