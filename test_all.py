@@ -8,18 +8,14 @@ Standard unittest, also collected by pytest.
 Oracles, not echoes: bytes written by hand, slow references, published numbers, real processes. What
 needs the real MNIST looks for it in data/ and says so where it is skipped.
 """
-import contextlib
 import gzip
 import io
 import itertools
 import math
 import multiprocessing
 import os
-import shutil
 import sys
-import tracemalloc
 import unittest
-import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from unittest import mock
@@ -29,14 +25,15 @@ import idx_data
 import infer
 import model
 import train
-from support import benchmark, cutting, png
+from support import benchmark
 from support.compositions import examples
 from support.errors import UsageError
 from support.ink import Candidate
 from support.pictures import opaque
 from support.result_table import frequent_mistakes, mistake_table
-from support.test_tools import (HERE, TestCase, call, data_folder, fuzz, mnist, needs_mnist, run,
-                                some_digits, some_net, some_result, toy_images, write_toy)
+from support.test_tools import (HERE, TestCase, call, data_folder, fuzz, judged, mnist,
+                                needs_mnist, run, some_digits, some_net, some_result, toy_images,
+                                write_toy)
 
 import numpy as np
 import torch  # after support/__init__.py, which says why
@@ -119,39 +116,6 @@ class TestIdx(TestCase):
             self.assertNotIn("\n", message)
         self.assertRaises(FileNotFoundError, idx_data.read_idx, self.folder / "none")
 
-    def test_bomb(self):
-        header = bytes.fromhex("00000801 00000064")  # says 100 bytes; 10**8 follow
-        packer = zlib.compressobj(9, wbits=31)
-        packed = packer.compress(header)
-        for _ in range(100):
-            packed += packer.compress(bytes(10**6))
-        path = self.file(packed + packer.flush())
-        tracemalloc.start()
-        self.addCleanup(tracemalloc.stop)
-        self.fails(lambda: idx_data.read_idx(path), "found more")
-        self.assertLess(tracemalloc.get_traced_memory()[1], 10**7)
-
-    def test_more_than_memory_holds_is_refused_by_the_header(self):
-        """Files of gigabytes that take no place on the disk; what comes after a header is not
-        looked at."""
-        header = bytes.fromhex("00000803 00080000 00001000 00001000")  # 8 TiB of bytes
-        words = bytes.fromhex("00000c03 00020000 00001000 00001000")  # of int32: not to be mapped
-        for data, size in ((words, (1 << 43) + 16), (gzip.compress(header + bytes(99)), 1 << 34)):
-            path = self.file(data)
-            with contextlib.suppress(OSError):
-                os.truncate(path, size)
-                self.fails(lambda: idx_data.read_idx(path), path, "8,796,093,022,208 bytes",
-                           "of free memory")
-
-    def test_a_gzip_file_takes_no_more_than_its_elements(self):
-        raw = bytes.fromhex("00000801 00989680") + bytes(10**7)
-        path = self.file(gzip.compress(raw))
-        del raw
-        tracemalloc.start()
-        self.addCleanup(tracemalloc.stop)
-        idx_data.read_idx(path)
-        self.assertLess(tracemalloc.get_traced_memory()[1], 1.2e7)
-
     def test_any_bytes(self):
         def read(data):
             idx_data.read_idx(self.file(data))
@@ -162,31 +126,6 @@ class TestIdx(TestCase):
 # --- Data sets: layouts, tensors ------------------------------------------------------------------
 
 class TestDataSet(TestCase):
-    def test_every_layout(self):
-        toy = write_toy(self.folder / "toy", 40, 20)
-        expected = idx_data.load_digits(toy)
-        self.assertEqual((expected.train_images.shape, expected.train_images.dtype),
-                         ((40, 28, 28), torch.uint8))
-        self.assertEqual((expected.test_labels.shape, expected.test_labels.dtype),
-                         ((20,), torch.int64))
-        np.testing.assert_array_equal(expected.train_images.numpy(),
-                                      toy_images(np.arange(40) % 10, 40))
-        layouts = {"gz": "{}.gz", "raw": "MNIST/raw/{}", "raw gz": "MNIST/raw/{}.gz",
-                   "parts": "{part}/{}",
-                   "parts gz": "{part}/{}.gz", "dots": "{dots}", "parts dots": "{part}/{dots}.gz"}
-        for layout, pattern in layouts.items():
-            root = self.folder / layout
-            for path in toy.iterdir():
-                part = "train" if path.name.startswith("train") else "test"
-                name = pattern.format(path.name, part=part, dots=path.name.replace("-idx", ".idx"))
-                data = path.read_bytes()
-                self.file(gzip.compress(data) if name.endswith("gz") else data, f"{layout}/{name}")
-            digits = idx_data.load_digits(root, download=False)
-            self.assertEqual(digits.hashes(), expected.hashes(), layout)
-        # A stray file does not hide the complete set in a layout that is looked at later.
-        shutil.copy(toy / "t10k-labels-idx1-ubyte", self.folder / "raw")
-        self.assertEqual(idx_data.load_digits(self.folder / "raw").hashes(), expected.hashes())
-
     def test_what_does_not_fit(self):
         def write(name, array):
             idx_data.write_idx(self.folder / name, array)
@@ -217,40 +156,6 @@ class TestDataSet(TestCase):
         message = self.fails(lambda: idx_data.load_digits(self.folder), "t10k-labels-idx1-ubyte",
                              kind=FileNotFoundError)
         self.assertIn("not MNIST's", message)
-
-    def test_picture_folders(self):
-        labels = {"train": [0, 1, 2, 10] * 2, "test": [10, 2]}
-        for part, values in labels.items():
-            for i, image in enumerate(toy_images(np.array(values), 3)):
-                png.write_png(self.folder / part / str(values[i]) / f"{i}.png", image)
-        digits = idx_data.load_digits(self.folder)
-        self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()),
-                         ([0, 0, 1, 1, 2, 2, 10, 10], [2, 10]))
-        np.testing.assert_array_equal(digits.test_images[1].numpy(),
-                                      toy_images(np.array([10, 2]), 3)[0])
-        out, _ = call(idx_data, "--convert", self.folder, self.folder / "out")
-        self.assertIn("t10k-labels-idx1-ubyte", out)
-        self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
-        self.file(b"\x89PNG\r\n", "test/2/big.png")
-        self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
-
-    def test_named_classes_and_hidden_files(self):
-        # Names that are no numbers are numbered in order; what editors and macOS leave is no class.
-        for name in ("train/cat", "train/dog", "test/dog"):
-            png.write_png(self.folder / name / "a.png", toy_images(np.array([1]))[0])
-        self.file(b"not a picture", "train/cat/._a.png")
-        self.file(b"{}", "train/.ipynb_checkpoints/x.png")
-        digits = idx_data.load_digits(self.folder, download=False)
-        self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()), ([0, 1], [1]))
-
-    def test_own_pictures_are_not_answered_with_mnist(self):
-        (self.folder / "flat/7").mkdir(parents=True)
-        self.fails(lambda: idx_data.load_digits(self.folder / "flat"), "flat", "train/CLASS",
-                   kind=FileNotFoundError)
-        (self.folder / "half/train/3").mkdir(parents=True)
-        self.fails(lambda: idx_data.load_digits(self.folder / "half"), "half", "found none")
-        self.fails(lambda: idx_data.load_digits(self.file(b"x")), "expected the folder",
-                   kind=FileNotFoundError)
 
     def test_split(self):
         training, validation = idx_data.split(100, 0.15, 3)
@@ -335,15 +240,6 @@ class TestModel(TestCase):
             self.assertIsInstance(list(model.build(name).children())[-1],
                                   torch.nn.Linear)  # raw logits
 
-    def test_a_checkpoint_of_an_earlier_version_is_read(self):
-        for models, name in [(models, name) for models in model.EARLIER for name in models]:
-            net = model.build(name, 7, models=models).eval()
-            model.save(net, self.folder / "earlier.pt")
-            again = model.load(self.folder / "earlier.pt")
-            image = torch.rand(2, 1, 28, 28)
-            torch.testing.assert_close(again(image), net(image))
-            self.assertNotEqual(model.parameters(net), model.parameters(model.build(name, 7)))
-
     def test_summary(self):
         # Conv 5×5 on 28×28: 24² positions × (25 + 1) × 10 = 149,760; and so on: 31.21 M for 64.
         text = model.summary(model.build("lenet"))
@@ -404,16 +300,6 @@ class TestModel(TestCase):
             x = torch.randn(4, 1, 28, 28)
             self.assertEqual(again(x).shape, (4, 8))
             self.assertTrue(torch.equal(again(x), net.eval()(x)))
-
-    def test_older_files_have_no_other(self):
-        path = self.folder / "older.pt"
-        model.save(model.build("lenet", 7), path)
-        content = torch.load(path, weights_only=True)
-        self.assertIs(content.pop("other"), False)
-        torch.save(content, path)
-        self.assertIs(model.load(path).other, False)
-        torch.save({**content, "other": "yes"}, path)
-        self.fails(lambda: model.load(path), "'other'")
 
 
 # --- Training -------------------------------------------------------------------------------------
@@ -710,17 +596,6 @@ class TestResult(unittest.TestCase):
 
 # --- Which candidates are digits ------------------------------------------------------------------
 
-def judged(digit: int, probability: float, box, dark=True, cut_off=False) -> Candidate:
-    """A candidate that a network has judged: `digit` with this probability, the rest is *other*."""
-    at_border = np.array([cut_off, False, False, False])
-    made = Candidate(np.zeros((28, 28), np.uint8), np.array(box, float), at_border, dark,
-                     np.zeros((2, 2), np.float32))
-    made.probabilities = np.zeros(11, np.float32)
-    made.probabilities[digit] = probability
-    made.probabilities[10] = 1 - probability
-    return made
-
-
 def in_a_row(digits: str, top=10.0, left=10.0, slope=0.0) -> list[Candidate]:
     """Judged candidates 40 pixels high, 30 apart, all certain."""
     row = []
@@ -821,35 +696,6 @@ class TestChoose(TestCase):
     def test_slanted_rows(self):
         for slope in (-0.9, -0.4, 0.4, 0.9):
             self.assertEqual(self.read(in_a_row("20260", top=150, slope=slope)[::-1]), "20260")
-
-    def test_the_cut_whose_worst_piece_is_best(self):
-        whole = judged(0, 0.1, [0, 0, 9, 9], cut_off=True)
-
-        def piece(digit, probability, start, end, top=0):
-            made = judged(digit, probability, [top, start, 9, end])
-            made.part_of, made.columns = whole, (start, end)
-            return made
-
-        good = [piece(1, 0.97, 0, 4), piece(7, 0.96, 4, 9)]
-        poor = [piece(4, 0.99, 0, 6), piece(0, 0.60, 6, 9)]
-        self.assertEqual(cutting.best_cut(poor + good), good)
-        self.assertEqual(cutting.best_cut(poor), [])
-        self.assertEqual(cutting.best_cut(good[:1]), [])  # it covers only a half
-        line = piece(1, 0.01, 4, 9, top=8)
-        self.assertEqual(cutting.best_cut([good[0], line]), good[:1])
-        self.assertEqual(cutting.best_cut([good[0], piece(1, 0.01, 4, 9, top=4)]), [])
-        whole.at_border[:] = False
-        self.assertEqual(cutting.best_cut([good[0], line]), [])  # a bar of a letter, perhaps
-
-    def test_a_stroke_beside_no_digit_may_be_a_line(self):
-        line = judged(0, 0.1, [0, 0, 60, 300])
-        found = [judged(1, 0.99, [10, 10, 50, 18]), judged(4, 0.99, [10, 40, 50, 70]),
-                 judged(1, 0.99, [0, 90, 60, 98])]  # higher than the 4
-        for each in found:
-            each.part_of = line
-        alone = judged(1, 0.99, [10, 200, 50, 208])
-        self.assertEqual(cutting.without_spare_parts([*found, alone]), [*found[:2], alone])
-        self.assertEqual(cutting.without_spare_parts([found[0], alone]), [alone])
 
 
 class TestPretrained(TestCase):

@@ -12,6 +12,7 @@ from support.mapped import map_file
 
 import numpy as np
 
+
 def check_header(file, codes) -> None:
     """Raise FormatError unless an open file begins with a whole IDX header, its element type one of
     `codes`. The file is at its start before and after."""

@@ -145,6 +145,25 @@ def same(a, b) -> bool:
         return a.dtype == b.dtype and torch.equal(a, b)
     return type(a) is type(b) and a == b
 
+    def test_a_checkpoint_of_an_earlier_version_is_read(self):
+        for models, name in [(models, name) for models in model.EARLIER for name in models]:
+            net = model.build(name, 7, models=models).eval()
+            model.save(net, self.folder / "earlier.pt")
+            again = model.load(self.folder / "earlier.pt")
+            image = torch.rand(2, 1, 28, 28)
+            torch.testing.assert_close(again(image), net(image))
+            self.assertNotEqual(model.parameters(net), model.parameters(model.build(name, 7)))
+
+    def test_older_files_have_no_other(self):
+        path = self.folder / "older.pt"
+        model.save(model.build("lenet", 7), path)
+        content = torch.load(path, weights_only=True)
+        self.assertIs(content.pop("other"), False)
+        torch.save(content, path)
+        self.assertIs(model.load(path).other, False)
+        torch.save({**content, "other": "yes"}, path)
+        self.fails(lambda: model.load(path), "'other'")
+
 
 class TestFlippedBits(TestCase):
     def test_each_bit(self):

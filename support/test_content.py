@@ -1,17 +1,22 @@
 """Whether pictures are digits in MNIST's style, or plain; and what numbers their classes have."""
 import contextlib
 import io
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import evaluate
 import idx_data
+import infer
+import model
+import train
 from support.content import content_of, mnist_share, renumber, take_after
 from support.errors import UsageError
 from support.folders import folder_of
 from support.mnist_style import draw, place
 from support.png import write_png
-from support.test_tools import (TestCase, mnist, needs_mnist, some_digits, toy_images, written,
-                                written_digit)
+from support.test_tools import (TestCase, call, mnist, needs_mnist, some_digits, toy_images,
+                                write_toy, written, written_digit)
 
 import numpy as np
 import torch
@@ -119,3 +124,74 @@ class TestClasses(TestCase):
                               ("a\\b", "class-5"), ("é", "é"), ("x" * 99, "class-5"),
                               ("con trast", "con trast")):
             self.assertEqual(folder_of(label, 5), folder)
+
+
+class TestPlain(TestCase):
+    """A plain data set in IDX files, and the key in the checkpoint."""
+
+    def test_infer_equals_evaluate(self):
+        """The toy digits are not centred as MNIST's are, so their model is a plain one."""
+        write_toy(self.folder / "toy", 600, 210)
+        out, _ = call(train, "--data", "toy", "--recipe", "quick", "--batch-size", 64, "--epochs",
+                      2, "--device", "cpu", cwd=self.folder)
+        self.assertIn("content plain: labels 0 to 9, ", out)
+        net = model.load(self.folder / "model.pt")
+        digits = idx_data.load_digits(self.folder / "toy")
+        result = evaluate.evaluate(net, digits.test_images, digits.test_labels)
+        out, _ = call(infer, "toy/t10k-images-idx3-ubyte", "--json", cwd=self.folder)
+        self.assertEqual([json.loads(line)["digit"] for line in out.splitlines()],
+                         result.predictions.tolist())
+        # In several batches, whose longest names differ, the columns stay where they are.
+        out, _ = call(infer, "toy/t10k-images-idx3-ubyte", "--top", 1, cwd=self.folder)
+        self.assertEqual(len({line.index("%") for line in out.splitlines()}), 1)
+
+    def test_the_flag_decides(self):
+        write_toy(self.folder / "toy", 600, 20)
+        arguments = ["--data", "toy", "--recipe", "quick", "--batch-size", 64, "--epochs", 2]
+        for content in ("digits", "plain"):
+            out, _ = call(train, *arguments, "--content", content, cwd=self.folder)
+            self.assertIn(f"content {content}: given by --content or --from", out)
+            self.assertEqual(model.load(self.folder / "model.pt").content, content)
+        self.fails(lambda: call(train, *arguments, "--content", "digit", cwd=self.folder),
+                   "did you mean digits", kind=UsageError)
+        self.fails(lambda: call(train, *arguments, "--content", "digits", "--resume",
+                                cwd=self.folder), "content plain, now digits", kind=UsageError)
+
+    def test_a_polarity_that_the_training_did_not_have(self):
+        """Each picture is taken as it is: light on dark, if the training was that."""
+        net = model.build("quick", 3).eval()
+        net.content, net.inverted = "plain", False
+        grey = toy_images(np.array([4]))[0]
+        self.assertTrue((infer.read_digits(net, grey)[0].seen == grey).all())
+        net.inverted = True
+        self.assertTrue((infer.read_digits(net, grey)[0].seen == 255 - grey).all())
+
+    def test_checkpoints(self):
+        """The new keys come back; without them it is one of digits; wrong ones are refused."""
+        path = self.folder / "a.pt"
+        net = model.build("tiny2k", 3)
+        net.content, net.labels, net.inverted = "plain", ["a", "ß", "c d"], True
+        model.save(net, path)
+        again = model.load(path)
+        self.assertEqual((again.content, again.labels, again.inverted),
+                         ("plain", ["a", "ß", "c d"], True))
+        self.assertEqual(again.class_names, ["a", "ß", "c d"])
+        content = torch.load(path, weights_only=True)
+        older = {key: value for key, value in content.items()
+                 if key not in ("content", "labels", "inverted")}
+        torch.save(older, path)
+        again = model.load(path)
+        self.assertEqual((again.content, again.labels, again.inverted, again.class_names),
+                         ("digits", None, False, ["0", "1", "2"]))
+        for wrong, *words in (({"content": "other"}, "'content'", "other"),
+                              ({"content": 1}, "'content'", "int"),
+                              ({"content": torch.zeros(3)}, "'content'", "Tensor"),
+                              ({"inverted": 1}, "'inverted'", "int"),
+                              ({"labels": "abc"}, "'labels'", "str"),
+                              ({"labels": ["a", "b"]}, "3 names", "found 2"),
+                              ({"labels": ["a", "b", 3]}, "'labels'", "int"),
+                              ({"labels": ["a", "b", ""]}, "printable"),
+                              ({"labels": ["a", "b", "c" * 256]}, "printable"),
+                              ({"labels": ["a", "b", "\x1b[2J"]}, "printable")):
+            torch.save({**content, **wrong}, path)
+            self.assertNotIn("\x1b", self.fails(lambda: model.load(path), path, *words))

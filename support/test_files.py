@@ -1,5 +1,6 @@
 """Files on real disks: full, read-only, slow to end."""
 import contextlib
+import gzip
 import os
 import shutil
 import subprocess
@@ -10,7 +11,10 @@ import idx_data
 import model
 from support import files
 from support.errors import UsageError
-from support.test_tools import HERE, TestCase, run, write_toy
+from support.test_tools import HERE, TestCase, run, toy_images, write_toy
+
+import numpy as np
+import torch
 
 
 class TestWriteWhole(TestCase):
@@ -73,6 +77,33 @@ def limit_file_size(count):
     """For preexec_fn: files of the process stay under `count` bytes."""
     import resource
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (count, count))
+
+
+class TestFindFiles(TestCase):
+    def test_every_layout(self):
+        toy = write_toy(self.folder / "toy", 40, 20)
+        expected = idx_data.load_digits(toy)
+        self.assertEqual((expected.train_images.shape, expected.train_images.dtype),
+                         ((40, 28, 28), torch.uint8))
+        self.assertEqual((expected.test_labels.shape, expected.test_labels.dtype),
+                         ((20,), torch.int64))
+        np.testing.assert_array_equal(expected.train_images.numpy(),
+                                      toy_images(np.arange(40) % 10, 40))
+        layouts = {"gz": "{}.gz", "raw": "MNIST/raw/{}", "raw gz": "MNIST/raw/{}.gz",
+                   "parts": "{part}/{}",
+                   "parts gz": "{part}/{}.gz", "dots": "{dots}", "parts dots": "{part}/{dots}.gz"}
+        for layout, pattern in layouts.items():
+            root = self.folder / layout
+            for path in toy.iterdir():
+                part = "train" if path.name.startswith("train") else "test"
+                name = pattern.format(path.name, part=part, dots=path.name.replace("-idx", ".idx"))
+                data = path.read_bytes()
+                self.file(gzip.compress(data) if name.endswith("gz") else data, f"{layout}/{name}")
+            digits = idx_data.load_digits(root, download=False)
+            self.assertEqual(digits.hashes(), expected.hashes(), layout)
+        # A stray file does not hide the complete set in a layout that is looked at later.
+        shutil.copy(toy / "t10k-labels-idx1-ubyte", self.folder / "raw")
+        self.assertEqual(idx_data.load_digits(self.folder / "raw").hashes(), expected.hashes())
 
 
 class TestDisks(TestCase):

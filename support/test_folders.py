@@ -203,77 +203,6 @@ class TestFurtherTraining(TestCase):
                    "cat, dog", "the model knows 0, 1, 2, 3 and 6 more", kind=UsageError)
 
 
-class TestPlain(TestCase):
-    """A plain data set in IDX files, and the key in the checkpoint."""
-
-    def test_infer_equals_evaluate(self):
-        """The toy digits are not centred as MNIST's are, so their model is a plain one."""
-        write_toy(self.folder / "toy", 600, 210)
-        out, _ = call(train, "--data", "toy", "--recipe", "quick", "--batch-size", 64, "--epochs",
-                      2, "--device", "cpu", cwd=self.folder)
-        self.assertIn("content plain: labels 0 to 9, ", out)
-        net = model.load(self.folder / "model.pt")
-        digits = idx_data.load_digits(self.folder / "toy")
-        result = evaluate.evaluate(net, digits.test_images, digits.test_labels)
-        out, _ = call(infer, "toy/t10k-images-idx3-ubyte", "--json", cwd=self.folder)
-        self.assertEqual([json.loads(line)["digit"] for line in out.splitlines()],
-                         result.predictions.tolist())
-        # In several batches, whose longest names differ, the columns stay where they are.
-        out, _ = call(infer, "toy/t10k-images-idx3-ubyte", "--top", 1, cwd=self.folder)
-        self.assertEqual(len({line.index("%") for line in out.splitlines()}), 1)
-
-    def test_the_flag_decides(self):
-        write_toy(self.folder / "toy", 600, 20)
-        arguments = ["--data", "toy", "--recipe", "quick", "--batch-size", 64, "--epochs", 2]
-        for content in ("digits", "plain"):
-            out, _ = call(train, *arguments, "--content", content, cwd=self.folder)
-            self.assertIn(f"content {content}: given by --content or --from", out)
-            self.assertEqual(model.load(self.folder / "model.pt").content, content)
-        self.fails(lambda: call(train, *arguments, "--content", "digit", cwd=self.folder),
-                   "did you mean digits", kind=UsageError)
-        self.fails(lambda: call(train, *arguments, "--content", "digits", "--resume",
-                                cwd=self.folder), "content plain, now digits", kind=UsageError)
-
-    def test_a_polarity_that_the_training_did_not_have(self):
-        """Each picture is taken as it is: light on dark, if the training was that."""
-        net = model.build("quick", 3).eval()
-        net.content, net.inverted = "plain", False
-        grey = toy_images(np.array([4]))[0]
-        self.assertTrue((infer.read_digits(net, grey)[0].seen == grey).all())
-        net.inverted = True
-        self.assertTrue((infer.read_digits(net, grey)[0].seen == 255 - grey).all())
-
-    def test_checkpoints(self):
-        """The new keys come back; without them it is one of digits; wrong ones are refused."""
-        path = self.folder / "a.pt"
-        net = model.build("tiny2k", 3)
-        net.content, net.labels, net.inverted = "plain", ["a", "ß", "c d"], True
-        model.save(net, path)
-        again = model.load(path)
-        self.assertEqual((again.content, again.labels, again.inverted),
-                         ("plain", ["a", "ß", "c d"], True))
-        self.assertEqual(again.class_names, ["a", "ß", "c d"])
-        content = torch.load(path, weights_only=True)
-        older = {key: value for key, value in content.items()
-                 if key not in ("content", "labels", "inverted")}
-        torch.save(older, path)
-        again = model.load(path)
-        self.assertEqual((again.content, again.labels, again.inverted, again.class_names),
-                         ("digits", None, False, ["0", "1", "2"]))
-        for wrong, *words in (({"content": "other"}, "'content'", "other"),
-                              ({"content": 1}, "'content'", "int"),
-                              ({"content": torch.zeros(3)}, "'content'", "Tensor"),
-                              ({"inverted": 1}, "'inverted'", "int"),
-                              ({"labels": "abc"}, "'labels'", "str"),
-                              ({"labels": ["a", "b"]}, "3 names", "found 2"),
-                              ({"labels": ["a", "b", 3]}, "'labels'", "int"),
-                              ({"labels": ["a", "b", ""]}, "printable"),
-                              ({"labels": ["a", "b", "c" * 256]}, "printable"),
-                              ({"labels": ["a", "b", "\x1b[2J"]}, "printable")):
-            torch.save({**content, **wrong}, path)
-            self.assertNotIn("\x1b", self.fails(lambda: model.load(path), path, *words))
-
-
 class TestFolders(TestCase):
     def write(self, *names: str, grey=None) -> None:
         """Pictures of these names, each a light bar on black at a place of its own."""
@@ -304,6 +233,40 @@ class TestFolders(TestCase):
         self.assertFalse(digits.inverted)
 
     @unittest.skipIf(os.name == "nt", "links need rights there")
+    def test_picture_folders(self):
+        labels = {"train": [0, 1, 2, 10] * 2, "test": [10, 2]}
+        for part, values in labels.items():
+            for i, image in enumerate(toy_images(np.array(values), 3)):
+                write_png(self.folder / part / str(values[i]) / f"{i}.png", image)
+        digits = idx_data.load_digits(self.folder)
+        self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()),
+                         ([0, 0, 1, 1, 2, 2, 10, 10], [2, 10]))
+        np.testing.assert_array_equal(digits.test_images[1].numpy(),
+                                      toy_images(np.array([10, 2]), 3)[0])
+        out, _ = call(idx_data, "--convert", self.folder, self.folder / "out")
+        self.assertIn("t10k-labels-idx1-ubyte", out)
+        self.assertEqual(idx_data.load_digits(self.folder / "out").hashes(), digits.hashes())
+        self.file(b"\x89PNG\r\n", "test/2/big.png")
+        self.fails(lambda: idx_data.load_digits(self.folder), "big.png", "PNG")
+
+    def test_named_classes_and_hidden_files(self):
+        # Names that are no numbers are numbered in order; what editors and macOS leave is no class.
+        for name in ("train/cat", "train/dog", "test/dog"):
+            write_png(self.folder / name / "a.png", toy_images(np.array([1]))[0])
+        self.file(b"not a picture", "train/cat/._a.png")
+        self.file(b"{}", "train/.ipynb_checkpoints/x.png")
+        digits = idx_data.load_digits(self.folder, download=False)
+        self.assertEqual((digits.train_labels.tolist(), digits.test_labels.tolist()), ([0, 1], [1]))
+
+    def test_own_pictures_are_not_answered_with_mnist(self):
+        (self.folder / "flat/7").mkdir(parents=True)
+        self.fails(lambda: idx_data.load_digits(self.folder / "flat"), "flat", "train/CLASS",
+                   kind=FileNotFoundError)
+        (self.folder / "half/train/3").mkdir(parents=True)
+        self.fails(lambda: idx_data.load_digits(self.folder / "half"), "half", "found none")
+        self.fails(lambda: idx_data.load_digits(self.file(b"x")), "expected the folder",
+                   kind=FileNotFoundError)
+
     def test_links_are_followed_once(self):
         self.write("elsewhere/1.png", "train/a/2.png", "train/b/3.png")
         (self.folder / "train/a/more").symlink_to(self.folder / "elsewhere")

@@ -3,7 +3,7 @@ import unittest
 
 import numpy as np
 
-from support import cutting, ink, mnist_style
+from support import ink, mnist_style
 
 
 def bar(height: int, width: int, shape=(80, 80), at=(20, 30)) -> np.ndarray:
@@ -180,42 +180,6 @@ class TestCandidates(unittest.TestCase):
         large = rng.integers(0, 9, (50, 60, 3)).astype(np.uint8)
         self.assertIsNone(ink.few_pixels(large))
         self.assertEqual(ink.whole(large), [])
-
-    def test_cut_between_two_that_touch(self):
-        mask = bar(60, 12, (80, 100), (10, 10)) | bar(60, 12, (80, 100), (10, 50))
-        mask |= bar(4, 40, (80, 100), (40, 15))  # a thin bridge
-        rgb = np.dstack([np.where(mask, 0, 255)] * 3).astype(np.uint8)
-        whole = [candidate for candidate in ink.candidates(rgb) if not candidate.cut_off]
-        joined = max(whole, key=lambda candidate: candidate.width)
-        parts = cutting.cut(joined)
-        self.assertTrue(any(part.columns[0] == 0 and 10 <= part.columns[1] <= 50 for part in parts))
-        ends = {part.columns[1] for part in parts}
-        self.assertIn(joined.strength.shape[1], ends)
-
-    def test_paler_lines_come_off(self):
-        """And with them what they ran into: the border of the picture."""
-        strength = np.zeros((40, 60), np.float32)
-        strength[18:20] = 0.6
-        strength[5:35, 20:32] = 1
-        # The line is above the edge, 0.5, but below what is certainly ink, 0.83.
-        at_border = np.array([False, True, False, True])
-        candidate = ink.Candidate(np.zeros((28, 28), np.uint8), np.array([0, 0, 40, 60]), at_border,
-                                  True, strength)
-        found = cutting.strongest(candidate)
-        self.assertEqual([part.box.tolist() for part in found], [[5, 20, 35, 32]])
-        self.assertTrue(candidate.cut_off)
-        self.assertFalse(found[0].cut_off)
-
-    def test_only_the_outer_pieces_of_what_is_cut_off_are_cut_off(self):
-        rgb = np.full((100, 100, 3), 255, np.uint8)
-        rgb[40:70, 30:100] = 0
-        rgb[40:66, 60:64] = 255  # nearly two
-        cut_off = [each for each in ink.candidates(rgb) if each.dark and each.at_border[3]]
-        pieces = cutting.cut(cut_off[0])
-        self.assertTrue(pieces)
-        width = cut_off[0].strength.shape[1]
-        for piece in pieces:
-            self.assertEqual(piece.cut_off, piece.columns[1] == width)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import model
 from support.compositions import drawn, smooth_curve
 from support.errors import FormatError
 from support.files import find_files
+from support.ink import Candidate
 
 import numpy as np
 import torch
@@ -165,6 +166,17 @@ def some_result(classes, count=300, seed=0, accuracy=0.9) -> evaluate.Result:
     logits = torch.randn(count, classes, generator=generator)
     logits[torch.arange(count), labels] += 8.0 * (torch.rand(count, generator=generator) < accuracy)
     return evaluate.Result(logits.log_softmax(1), labels)
+
+
+def judged(digit: int, probability: float, box, dark=True, cut_off=False) -> Candidate:
+    """A candidate that a network has judged: `digit` with this probability, the rest is *other*."""
+    at_border = np.array([cut_off, False, False, False])
+    made = Candidate(np.zeros((28, 28), np.uint8), np.array(box, float), at_border, dark,
+                     np.zeros((2, 2), np.float32))
+    made.probabilities = np.zeros(11, np.float32)
+    made.probabilities[digit] = probability
+    made.probabilities[10] = 1 - probability
+    return made
 
 
 def heed_all() -> None:

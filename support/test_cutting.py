@@ -1,0 +1,83 @@
+"""Candidates taken apart, and which of their parts are kept."""
+import unittest
+
+from support import cutting, ink
+from support.test_ink import bar
+from support.test_tools import judged
+
+import numpy as np
+
+
+class TestParts(unittest.TestCase):
+    def test_cut_between_two_that_touch(self):
+        mask = bar(60, 12, (80, 100), (10, 10)) | bar(60, 12, (80, 100), (10, 50))
+        mask |= bar(4, 40, (80, 100), (40, 15))  # a thin bridge
+        rgb = np.dstack([np.where(mask, 0, 255)] * 3).astype(np.uint8)
+        whole = [candidate for candidate in ink.candidates(rgb) if not candidate.cut_off]
+        joined = max(whole, key=lambda candidate: candidate.width)
+        parts = cutting.cut(joined)
+        self.assertTrue(any(part.columns[0] == 0 and 10 <= part.columns[1] <= 50 for part in parts))
+        ends = {part.columns[1] for part in parts}
+        self.assertIn(joined.strength.shape[1], ends)
+
+    def test_paler_lines_come_off(self):
+        """And with them what they ran into: the border of the picture."""
+        strength = np.zeros((40, 60), np.float32)
+        strength[18:20] = 0.6
+        strength[5:35, 20:32] = 1
+        # The line is above the edge, 0.5, but below what is certainly ink, 0.83.
+        at_border = np.array([False, True, False, True])
+        candidate = ink.Candidate(np.zeros((28, 28), np.uint8), np.array([0, 0, 40, 60]), at_border,
+                                  True, strength)
+        found = cutting.strongest(candidate)
+        self.assertEqual([part.box.tolist() for part in found], [[5, 20, 35, 32]])
+        self.assertTrue(candidate.cut_off)
+        self.assertFalse(found[0].cut_off)
+
+    def test_only_the_outer_pieces_of_what_is_cut_off_are_cut_off(self):
+        rgb = np.full((100, 100, 3), 255, np.uint8)
+        rgb[40:70, 30:100] = 0
+        rgb[40:66, 60:64] = 255  # nearly two
+        cut_off = [each for each in ink.candidates(rgb) if each.dark and each.at_border[3]]
+        pieces = cutting.cut(cut_off[0])
+        self.assertTrue(pieces)
+        width = cut_off[0].strength.shape[1]
+        for piece in pieces:
+            self.assertEqual(piece.cut_off, piece.columns[1] == width)
+
+
+class TestWhichPartsAreKept(unittest.TestCase):
+    """Candidates made up by hand, as `judged` makes them."""
+
+    def test_the_cut_whose_worst_piece_is_best(self):
+        whole = judged(0, 0.1, [0, 0, 9, 9], cut_off=True)
+
+        def piece(digit, probability, start, end, top=0):
+            made = judged(digit, probability, [top, start, 9, end])
+            made.part_of, made.columns = whole, (start, end)
+            return made
+
+        good = [piece(1, 0.97, 0, 4), piece(7, 0.96, 4, 9)]
+        poor = [piece(4, 0.99, 0, 6), piece(0, 0.60, 6, 9)]
+        self.assertEqual(cutting.best_cut(poor + good), good)
+        self.assertEqual(cutting.best_cut(poor), [])
+        self.assertEqual(cutting.best_cut(good[:1]), [])  # it covers only a half
+        line = piece(1, 0.01, 4, 9, top=8)
+        self.assertEqual(cutting.best_cut([good[0], line]), good[:1])
+        self.assertEqual(cutting.best_cut([good[0], piece(1, 0.01, 4, 9, top=4)]), [])
+        whole.at_border[:] = False
+        self.assertEqual(cutting.best_cut([good[0], line]), [])  # a bar of a letter, perhaps
+
+    def test_a_stroke_beside_no_digit_may_be_a_line(self):
+        line = judged(0, 0.1, [0, 0, 60, 300])
+        found = [judged(1, 0.99, [10, 10, 50, 18]), judged(4, 0.99, [10, 40, 50, 70]),
+                 judged(1, 0.99, [0, 90, 60, 98])]  # higher than the 4
+        for each in found:
+            each.part_of = line
+        alone = judged(1, 0.99, [10, 200, 50, 208])
+        self.assertEqual(cutting.without_spare_parts([*found, alone]), [*found[:2], alone])
+        self.assertEqual(cutting.without_spare_parts([found[0], alone]), [alone])
+
+
+if __name__ == "__main__":
+    unittest.main()
