@@ -23,7 +23,7 @@ from support.answers import (Answer, Reading, answers, batches, index_list, list
                              name_width)
 from support.arrays import as_rgba
 from support.command_line import Parser, add_reading_arguments, run_script, say
-from support.cutting import cut, strongest, without_spare_parts
+from support.cutting import cut, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
 from support.ink import Candidate
 from support.machine import pick_device, set_threads
@@ -146,9 +146,8 @@ def speaks_against(other: Candidate, digit: Candidate, chosen: list[Candidate]) 
 
 def doubt(candidates: list[Candidate], chosen: list[Candidate]) -> None:
     """Make those chosen less probable that their place speaks against, or what is around them."""
-    # What was taken out of another candidate is no ink of its own: a part of a line, most often.
-    rest = [candidate for candidate in candidates if candidate.certainty <= SURE_ENOUGH
-            and not candidate.cut_off and candidate.part_of is None]
+    rest = [candidate for candidate in candidates
+            if candidate.certainty <= SURE_ENOUGH and not candidate.cut_off]
     for digit in chosen:
         belief = 1.0
         if digit.was_cut:
@@ -195,7 +194,7 @@ def find_candidates(rgbs: list[np.ndarray], finder: model.Network, single: bool 
         found = [candidates + new for candidates, new in zip(found, more)]
     result = []
     for candidates in found:
-        candidates = without_spare_parts(candidates)
+        candidates = without_spare_pieces(candidates)
         chosen = choose(candidates, single)
         if not single:
             chosen = with_company(candidates, chosen)

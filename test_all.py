@@ -682,11 +682,6 @@ class TestChoose(TestCase):
             infer.doubt([digit, unread], [digit])
             self.assertEqual(digit.certainty < 0.98, doubted)
             self.assertAlmostEqual(digit.probabilities.sum(), 1, 5)
-        digit, = in_a_row("7")
-        of_a_line = judged(0, 0.1, [10, 35, 50, 60])  # taken out of ink that runs to the border
-        of_a_line.part_of = judged(0, 0.1, [0, 0, 90, 90], cut_off=True)
-        infer.doubt([digit, of_a_line, of_a_line.part_of], [digit])
-        self.assertGreater(digit.certainty, 0.98)
 
     def test_rows_from_top_to_bottom_each_from_left_to_right(self):
         digits = in_a_row("12") + in_a_row("345", top=80) + in_a_row("9", top=150, left=70)

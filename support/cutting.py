@@ -23,8 +23,13 @@ LARGE = 0.3
 
 
 def strongest(candidate: Candidate) -> list[Candidate]:
-    """The large components of what is certainly ink in a candidate: without a paler line that joins
-    them, like those of ruled paper. None if nothing comes off: if it is nearly the same box."""
+    """Of a candidate that runs out of the picture, the large components of what is certainly ink:
+    without a paler line, of ruled paper or of a frame, that joins them to its edge. None if nothing
+    comes off, if it is nearly the same box. An upright stroke is left out: it is of a frame, or of
+    the edge of a sheet, rather than a 1. With these, 7 of 150 pages without a digit were answered
+    above 90%, without them 4, and the digits were read as before."""
+    if not candidate.cut_off:
+        return []
     sure = 0.5 / FAINT  # the threshold itself: FAINT of it has the strength 0.5
     label, box = components(candidate.strength > sure)
     if not len(box):
@@ -36,7 +41,7 @@ def strongest(candidate: Candidate) -> list[Candidate]:
     for i in np.flatnonzero(large & smaller):
         strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
         found.append(part(candidate, strength, box[i]))
-    return found
+    return [each for each in found if not each.is_stroke]
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most
@@ -73,14 +78,14 @@ def cut(candidate: Candidate) -> list[Candidate]:
 
 # --- Which pieces are taken, once a network has judged them ---------------------------------------
 
-CUT_SURE = 0.7  # probability that each piece needs: there are many ways to cut
+# Probability that each piece needs. With 0.7, 26 of 60 touching numbers were read instead of 28,
+# and 97 of 300 letters for some digit, unsure, instead of 108.
+CUT_SURE = 0.5
 
 
-def without_spare_parts(candidates: list[Candidate]) -> list[Candidate]:
-    """Judged candidates, of those that were cut only the best pieces, and no stroke that may be one
-    of the paper's lines."""
-    kept = [candidate for candidate in candidates
-            if not candidate.was_cut and not may_be_line(candidate, candidates)]
+def without_spare_pieces(candidates: list[Candidate]) -> list[Candidate]:
+    """Judged candidates, of those that were cut only the best pieces."""
+    kept = [candidate for candidate in candidates if not candidate.was_cut]
     pieces = {}
     for candidate in candidates:
         if candidate.was_cut:
@@ -90,34 +95,9 @@ def without_spare_parts(candidates: list[Candidate]) -> list[Candidate]:
     return kept
 
 
-# Times the height of a digit: a 1 beside it is no higher. Of 120 numbers on a line, 95 were read
-# with 1.2 and with 1.5, with 1 92.
-AS_HIGH = 1.2
-
-
-def may_be_line(stroke: Candidate, candidates: list[Candidate]) -> bool:
-    """Whether an upright stroke that was taken out of a candidate is a part of a line or of a frame
-    more likely than a 1: no digit as high was taken out of the same one."""
-    if not stroke.is_stroke or stroke.part_of is None:
-        return False
-    return not any(digit.part_of is stroke.part_of and not digit.is_stroke
-                   and digit.certainty > CUT_SURE and stroke.height < AS_HIGH * digit.height
-                   for digit in candidates)
-
-
-# Of the height of what is cut: a piece that is lower, of ink that runs out of the picture, is a
-# line. Of those 120 numbers, 95 were read with 0.15 and with 0.25, with 0.35 97.
-LINE = 0.25
-
-
-def is_line(piece: Candidate) -> bool:
-    """Whether a piece is what is left of a line that joins digits to the edge of the picture."""
-    return piece.part_of.cut_off and piece.height < LINE * piece.part_of.height
-
-
 def best_cut(pieces: list[Candidate]) -> list[Candidate]:
     """Of judged pieces of one candidate, those side by side that cover it and whose least certain
-    digit is the most certain, lines left out; none if that one is not certain enough."""
+    digit is the most certain; none if that one is not certain enough."""
     # The column where a piece ends -> the least certainty up to there, and the pieces up to there.
     best = {0: (1.0, [])}
     for piece in sorted(pieces, key=lambda piece: piece.columns):
@@ -125,11 +105,10 @@ def best_cut(pieces: list[Candidate]) -> list[Candidate]:
         if start not in best:
             continue
         least, before = best[start]
-        if not is_line(piece):
-            least = min(least, piece.certainty)
+        least = min(least, piece.certainty)
         if end not in best or least > best[end][0]:
             best[end] = (least, [*before, piece])
     least, taken = best[max(best)]
     if least > CUT_SURE and len(taken) > 1:
-        return [piece for piece in taken if not is_line(piece)]
+        return taken
     return []

@@ -31,8 +31,9 @@ class TestParts(unittest.TestCase):
                                   True, strength)
         found = cutting.strongest(candidate)
         self.assertEqual([part.box.tolist() for part in found], [[5, 20, 35, 32]])
-        self.assertTrue(candidate.cut_off)
         self.assertFalse(found[0].cut_off)
+        candidate.strength[:, :20] = candidate.strength[:, 26:] = 0  # an upright stroke is left
+        self.assertEqual(cutting.strongest(candidate), [])
 
     def test_only_the_outer_pieces_of_what_is_cut_off_are_cut_off(self):
         rgb = np.full((100, 100, 3), 255, np.uint8)
@@ -50,33 +51,20 @@ class TestWhichPartsAreKept(unittest.TestCase):
     """Candidates made up by hand, as `judged` makes them."""
 
     def test_the_cut_whose_worst_piece_is_best(self):
-        whole = judged(0, 0.1, [0, 0, 9, 9], cut_off=True)
+        whole = judged(0, 0.1, [0, 0, 9, 9])
 
-        def piece(digit, probability, start, end, top=0):
-            made = judged(digit, probability, [top, start, 9, end])
+        def piece(digit, probability, start, end):
+            made = judged(digit, probability, [0, start, 9, end])
             made.part_of, made.columns = whole, (start, end)
             return made
 
         good = [piece(1, 0.97, 0, 4), piece(7, 0.96, 4, 9)]
-        poor = [piece(4, 0.99, 0, 6), piece(0, 0.60, 6, 9)]
+        poor = [piece(4, 0.99, 0, 6), piece(0, 0.40, 6, 9)]
         self.assertEqual(cutting.best_cut(poor + good), good)
         self.assertEqual(cutting.best_cut(poor), [])
         self.assertEqual(cutting.best_cut(good[:1]), [])  # it covers only a half
-        line = piece(1, 0.01, 4, 9, top=8)
-        self.assertEqual(cutting.best_cut([good[0], line]), good[:1])
-        self.assertEqual(cutting.best_cut([good[0], piece(1, 0.01, 4, 9, top=4)]), [])
-        whole.at_border[:] = False
-        self.assertEqual(cutting.best_cut([good[0], line]), [])  # a bar of a letter, perhaps
-
-    def test_a_stroke_beside_no_digit_may_be_a_line(self):
-        line = judged(0, 0.1, [0, 0, 60, 300])
-        found = [judged(1, 0.99, [10, 10, 50, 18]), judged(4, 0.99, [10, 40, 50, 70]),
-                 judged(1, 0.99, [0, 90, 60, 98])]  # higher than the 4
-        for each in found:
-            each.part_of = line
         alone = judged(1, 0.99, [10, 200, 50, 208])
-        self.assertEqual(cutting.without_spare_parts([*found, alone]), [*found[:2], alone])
-        self.assertEqual(cutting.without_spare_parts([found[0], alone]), [alone])
+        self.assertEqual(cutting.without_spare_pieces([*good, *poor, alone]), [alone, *good])
 
 
 if __name__ == "__main__":
