@@ -171,7 +171,9 @@ def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:
 
 # --- Looking three times --------------------------------------------------------------------------
 
-FAR = 0.7  # of the longer side: what is smaller is looked at from closer up, 1.4 times as fine
+# Of the longer side: what is smaller is looked at from closer up, 1.4 times as fine. Of 70
+# photographs with digits as high as 4% of it, 65 were read instead of 62; 2.5%, 18 instead of 5.
+FAR = 0.7
 TWO_WIDE = 0.6  # of its height: two 1s that touch are wider
 # Candidates that are taken apart, at the most: with 6, one in 80 photographed numbers is lost.
 APART = 12
