@@ -23,7 +23,7 @@ from support.answers import (Answer, Reading, answers, batches, index_list, list
                              name_width)
 from support.arrays import as_rgba
 from support.command_line import Parser, add_reading_arguments, run_script, say
-from support.cutting import cut, strongest, without_spare_pieces
+from support.cutting import cut, holes, strongest, without_spare_pieces
 from support.errors import FormatError, UsageError, require
 from support.ink import Candidate
 from support.machine import pick_device, set_threads
@@ -172,7 +172,7 @@ def in_rows(chosen: list[Candidate]) -> list[list[Candidate]]:
 # --- Looking three times --------------------------------------------------------------------------
 
 # Of the longer side: what is smaller is looked at from closer up, 1.4 times as fine. Of 70
-# photographs with digits as high as 4% of it, 65 were read instead of 62; 2.5%, 18 instead of 5.
+# photographs with digits as high as 4% of it, 64 were read instead of 62; 2.5%, 29 instead of 5.
 FAR = 0.7
 TWO_WIDE = 0.6  # of its height: two 1s that touch are wider
 # Candidates that are taken apart, at the most: with 6, one in 80 photographed numbers is lost.
@@ -223,20 +223,32 @@ def look_again(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
 
 
 def look_closer(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
-    """The candidates of a part of a large picture (H, W, 3): of where its digits are or, if there
-    is none, what is most like one."""
-    nearest = choose(candidates)
-    if not nearest:
-        nearest = sorted(candidates, key=lambda candidate: candidate.certainty)[-1:]
-    if not nearest or max(rgb.shape) * FAR <= ink.WORK:
+    """The candidates of a part of a large picture (H, W, 3): of `where_to_look`, if that is small."""
+    boxes = where_to_look(candidates)
+    if not boxes or max(rgb.shape) * FAR <= ink.WORK:
         return []
-    box = np.array([candidate.box for candidate in nearest])
-    margin = NEAR * max(candidate.side for candidate in nearest)
+    box = np.array(boxes)
+    margin = NEAR * (box[:, 2:] - box[:, :2]).max()
     low = np.maximum(box[:, :2].min(0) - margin, 0).astype(int)
     high = np.minimum(box[:, 2:].max(0) + margin + 1, rgb.shape[:2]).astype(int)
     if (high - low).max() > FAR * max(rgb.shape):
         return []
     return ink.candidates(rgb, np.append(low, high))
+
+
+def where_to_look(candidates: list[Candidate]) -> list[np.ndarray]:
+    """The boxes of the digits; if there are none, that of the largest hole in anything light, for
+    what is too pale to be ink beside a dark table is a hole in its sheet of paper; without a hole,
+    of what is most like a digit. Of 100 sheets on a table, 94 were read instead of 89."""
+    digits = choose(candidates)
+    if digits:
+        return [digit.box for digit in digits]
+    light = [candidate for candidate in no_digits(candidates) if not candidate.dark]
+    found = [box for candidate in light for box in holes(candidate)]
+    if found:
+        return [max(found, key=lambda box: (box[2:] - box[:2]).max())]
+    ranked = sorted(candidates, key=lambda candidate: candidate.certainty)
+    return [candidate.box for candidate in ranked[-1:]]
 
 
 def no_digits(candidates: list[Candidate]) -> list[Candidate]:

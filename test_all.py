@@ -660,6 +660,21 @@ class TestChoose(TestCase):
         large = judged(5, 0.97, [0, 0, 90, 50])
         self.assertEqual(infer.choose([*in_a_row("123", left=80), large], single=True), [large])
 
+    def test_where_to_look_closer(self):
+        likest = judged(0, 0.15, [10, 10, 50, 40])
+        table, sheet = judged(0, 0.01, [0, 0, 90, 90]), judged(0, 0.01, [5, 5, 85, 85], dark=False)
+        for large in (table, sheet):
+            large.strength = np.ones((40, 40), np.float32)
+        found = [table, likest, sheet]
+        self.assertEqual([box.tolist() for box in infer.where_to_look(found)], [[10, 10, 50, 40]])
+        table.strength[4:36, 4:36] = 0  # the sheet is a hole in the table, but it is no digit
+        sheet.strength[10:20, 10:16] = 0
+        self.assertEqual([box.tolist() for box in infer.where_to_look(found)], [[25, 25, 45, 37]])
+        digits = in_a_row("20")
+        boxes = infer.where_to_look([*found, *digits])
+        self.assertEqual([box.tolist() for box in boxes], [digit.box.tolist() for digit in digits])
+        self.assertEqual(infer.where_to_look([]), [])
+
     def test_a_piece_and_a_line_across_the_picture_are_doubtful(self):
         for box, cut_off, columns, doubted in (([10, 10, 50, 18], False, None, False),
                                                ([0, 10, 50, 18], True, None, True),

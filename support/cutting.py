@@ -20,6 +20,7 @@ def part(candidate: Candidate, strength: np.ndarray, own_box: np.ndarray) -> Can
 # Of the shorter side of a candidate: what is smaller is no digit of it. The longer side may be that
 # of a line; with 0.5, 75 of 80 digits on ruled paper were read instead of 78.
 LARGE = 0.3
+SMALLEST_HOLE = 6  # pixels of the longer side: what is smaller is noise
 
 
 def strongest(candidate: Candidate) -> list[Candidate]:
@@ -42,6 +43,15 @@ def strongest(candidate: Candidate) -> list[Candidate]:
         strength = np.where(label == i, candidate.strength, 0) * np.float32(0.5 / sure)
         found.append(part(candidate, strength, box[i]))
     return [each for each in found if not each.is_stroke]
+
+
+def holes(candidate: Candidate) -> list[np.ndarray]:
+    """The boxes of the holes in a candidate, in pixels of the picture: top, left, bottom, right."""
+    label, box = components(candidate.strength < 0.5)
+    inside = (box[:, :2] > 0).all(1) & (box[:, 2:] < label.shape).all(1)
+    large = (box[:, 2:] - box[:, :2]).max(1) >= SMALLEST_HOLE
+    scale = candidate.height / len(label)
+    return list(np.tile(candidate.box[:2], 2) + box[inside & large] * scale)
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most

@@ -47,6 +47,18 @@ class TestParts(unittest.TestCase):
             self.assertEqual(piece.cut_off, piece.columns[1] == width)
 
 
+class TestHoles(unittest.TestCase):
+    def test_a_hole_is_surrounded_and_no_speck(self):
+        strength = np.ones((40, 60), np.float32)
+        strength[10:25, 20:24] = strength[5:7, 50:52] = strength[30:, 40:] = 0
+        candidate = judged(0, 0.1, [100, 200, 180, 320])  # two pixels of the picture for each
+        candidate.strength = strength
+        self.assertEqual([box.tolist() for box in cutting.holes(candidate)],
+                         [[120, 240, 150, 248]])
+        candidate.strength = np.ones((9, 9), np.float32)
+        self.assertEqual(cutting.holes(candidate), [])
+
+
 class TestWhichPartsAreKept(unittest.TestCase):
     """Candidates made up by hand, as `judged` makes them."""
 

@@ -130,6 +130,17 @@ class TestPictureToNumber(TestCase):
             light += np.random.default_rng(0).normal(0, 2, light.shape)
             self.assertEqual(read(picture(1 - light / 255)), "58")
 
+    def test_pencil_on_a_sheet_aslant_on_a_dark_table(self):
+        """Beside the table it is too pale to be ink, but a hole in the sheet."""
+        drawing = np.pad(written("5", 120, 8, margin=60), 250)
+        y, x = np.mgrid[: drawing.shape[0], : drawing.shape[1]]
+        y, x = y - drawing.shape[0] / 2, x - drawing.shape[1] / 2
+        sheet = (abs(0.96 * x + 0.28 * y) < 130) & (abs(0.96 * y - 0.28 * x) < 160)
+        rng = np.random.default_rng(0)
+        table = 45 + rng.normal(0, 5, (len(drawing), 1))
+        light = np.where(sheet, 190 - 90 * drawing, table) + rng.normal(0, 2, drawing.shape)
+        self.assertEqual(read(picture(1 - light / 255)), "5")
+
     def test_ruled_and_squared_paper(self):
         drawing = written("58", 120, 12, margin=60)
         lines = np.zeros_like(drawing)
