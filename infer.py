@@ -223,7 +223,7 @@ def look_again(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
 
 
 def look_closer(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
-    """The candidates of a part of a large picture (H, W, 3): of `where_to_look`, if that is small."""
+    """The candidates of `where_to_look` in a large picture (H, W, 3), if that is a small part."""
     boxes = where_to_look(candidates)
     if not boxes or max(rgb.shape) * FAR <= ink.WORK:
         return []
