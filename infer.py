@@ -211,7 +211,7 @@ def look_at_components(rgb: np.ndarray, candidates: list[Candidate]) -> list[Can
 
 def look_again(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
     """What is far away, once more from closer up; and what is no digit, taken apart: a line may
-    join digits to each other or to the edge of the picture, or digits may touch."""
+    join it to the edge of the picture, or it may be digits that touch."""
     found = look_closer(rgb, candidates)
     sure = [digit for digit in choose(candidates) if digit.certainty > SURE_ENOUGH]
     for candidate in no_digits(candidates):

@@ -1,5 +1,5 @@
-"""Candidates that are no digit, taken apart: digits that touch, or that a paler line joins to each
-other or to the edge of the picture."""
+"""Candidates that are no digit, taken apart: digits that touch, or that a paler line joins to the
+edge of the picture; and the holes in them."""
 import numpy as np
 
 from support.ink import FAINT, SAME_PLACE, Candidate, components
