@@ -93,7 +93,7 @@ class TestIdx(TestCase):
     def test_says_what_is_wrong(self):
         good = bytes.fromhex("00000802 00000002 00000003 010203040506")
         for data, *words in [
-                (b"", "an empty file"), (good[:3], "begins with 00 00 08"),
+                (b"", "an empty file"), (good[:3], "4 bytes or more, found 3"),
                 (good[:10], "2 dimensions"), (good[:-1], "2 × 3", "6 bytes", "found 5"),
                 (good[:12], "6 bytes", "found 0"),
                 (good + b"!", "6 bytes", "found more"), (b"\1" + good[1:], "two zero bytes"),

@@ -20,7 +20,7 @@ def part(candidate: Candidate, strength: np.ndarray, own_box: np.ndarray) -> Can
 # Of the shorter side of a candidate: what is smaller is no digit of it. The longer side may be that
 # of a line; with 0.5, 75 of 80 digits on ruled paper were read instead of 78.
 LARGE = 0.3
-SMALLEST_HOLE = 6  # pixels of the longer side: what is smaller is noise
+SMALLEST = 6  # pixels, of the longer side or of the ink: what has fewer is noise
 
 
 def strongest(candidate: Candidate) -> list[Candidate]:
@@ -36,7 +36,7 @@ def strongest(candidate: Candidate) -> list[Candidate]:
     if not len(box):
         return []
     sides = box[:, 2:] - box[:, :2]
-    large = (sides.max(1) > LARGE * min(label.shape)) & (sides.max(1) >= 6)
+    large = (sides.max(1) > LARGE * min(label.shape)) & (sides.max(1) >= SMALLEST)
     smaller = sides.prod(1) < SAME_PLACE * label.size
     found = []
     for i in np.flatnonzero(large & smaller):
@@ -49,13 +49,14 @@ def holes(candidate: Candidate) -> list[np.ndarray]:
     """The boxes of the holes in a candidate, in pixels of the picture: top, left, bottom, right."""
     label, box = components(candidate.strength < 0.5)
     inside = (box[:, :2] > 0).all(1) & (box[:, 2:] < label.shape).all(1)
-    large = (box[:, 2:] - box[:, :2]).max(1) >= SMALLEST_HOLE
+    large = (box[:, 2:] - box[:, :2]).max(1) >= SMALLEST
     scale = candidate.height / len(label)
     return list(np.tile(candidate.box[:2], 2) + box[inside & large] * scale)
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most
 LEAST = 0.08  # of its ink that a piece has
+WIDEST = 1.4  # times the height of what is cut: a digit is no wider
 
 
 def cut(candidate: Candidate) -> list[Candidate]:
@@ -77,7 +78,7 @@ def cut(candidate: Candidate) -> list[Candidate]:
     for i, left in enumerate(places):
         for right in places[i + 1 :]:
             y, x = np.nonzero(strength[:, left:right] >= 0.5)
-            if right - left > 1.4 * height or (left, right) == (0, width) or len(y) < 6:
+            if right - left > WIDEST * height or (left, right) == (0, width) or len(y) < SMALLEST:
                 continue
             own_box = np.array([y.min(), left + x.min(), y.max() + 1, left + x.max() + 1])
             piece = part(candidate, strength, own_box)

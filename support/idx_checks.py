@@ -17,7 +17,9 @@ def check_header(file, codes) -> None:
     """Raise FormatError unless an open file begins with a whole IDX header, its element type one of
     `codes`. The file is at its start before and after."""
     head = file.read(4)
-    if len(head) < 4 or not head.startswith(b"\0\0"):
+    if head.startswith(b"\0\0") and len(head) < 4:
+        raise FormatError(f"expected an IDX header of 4 bytes or more, found {len(head)}")
+    if not head.startswith(b"\0\0"):
         raise FormatError("expected an IDX file, which begins with two zero bytes, "
                           f"found {kind_of(head + file.read(40))}")
     code, dimensions = head[2:]
@@ -79,8 +81,8 @@ def check_pair(images_path: Path, images: np.ndarray, labels_path: Path,
 
 
 def check_parts(root: Path, training: np.ndarray, test: np.ndarray) -> None:
-    """Raise FormatError unless there are training images (N, H, W), and test images, if there are
-    any, of the same size."""
+    """Raise FormatError unless there are training images (N, H, W), and test images, perhaps none,
+    of the same size."""
     if not len(training):  # no test images only means no test figures
         raise FormatError(f"{root}: expected training images, found none")
     if training.shape[1:] != test.shape[1:]:

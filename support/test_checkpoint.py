@@ -137,14 +137,6 @@ class TestCheckpoint(TestCase):
         net = model.load(HERE / "pretrained.pt")
         self.assertEqual(net.name, "robust")
 
-
-def same(a, b) -> bool:
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    return type(a) is type(b) and a == b
-
     def test_a_checkpoint_of_an_earlier_version_is_read(self):
         for models, name in [(models, name) for models in model.EARLIER for name in models]:
             net = model.build(name, 7, models=models).eval()
@@ -163,6 +155,14 @@ def same(a, b) -> bool:
         self.assertIs(model.load(path).other, False)
         torch.save({**content, "other": "yes"}, path)
         self.fails(lambda: model.load(path), "'other'")
+
+
+def same(a, b) -> bool:
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    return type(a) is type(b) and a == b
 
 
 class TestFlippedBits(TestCase):

@@ -1,5 +1,4 @@
 """IDX files that claim more than they hold, or than memory does."""
-import contextlib
 import gzip
 import os
 import tracemalloc
@@ -29,10 +28,12 @@ class TestClaims(TestCase):
         words = bytes.fromhex("00000c03 00020000 00001000 00001000")  # of int32: not to be mapped
         for data, size in ((words, (1 << 43) + 16), (gzip.compress(header + bytes(99)), 1 << 34)):
             path = self.file(data)
-            with contextlib.suppress(OSError):
+            try:
                 os.truncate(path, size)
-                self.fails(lambda: idx_data.read_idx(path), path, "8,796,093,022,208 bytes",
-                           "of free memory")
+            except OSError as error:
+                self.skipTest(f"no such large file here: {error}")
+            self.fails(lambda: idx_data.read_idx(path), path, "8,796,093,022,208 bytes",
+                       "of free memory")
 
     def test_a_gzip_file_takes_no_more_than_its_elements(self):
         raw = bytes.fromhex("00000801 00989680") + bytes(10**7)
