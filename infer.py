@@ -225,8 +225,10 @@ def look_again(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
 
 def look_closer(rgb: np.ndarray, candidates: list[Candidate]) -> list[Candidate]:
     """The candidates of `where_to_look` in a large picture (H, W, 3), if that is a small part."""
+    if max(rgb.shape) * FAR <= ink.WORK:
+        return []
     boxes = where_to_look(candidates)
-    if not boxes or max(rgb.shape) * FAR <= ink.WORK:
+    if not boxes:
         return []
     box = np.array(boxes)
     margin = NEAR * (box[:, 2:] - box[:, :2]).max()

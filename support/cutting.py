@@ -6,11 +6,16 @@ from support.ink import FAINT, SAME_PLACE, Candidate, components
 from support.mnist_style import draw, place
 
 
+def in_picture(candidate: Candidate, own_box: np.ndarray) -> np.ndarray:
+    """A box (4,), or boxes (n, 4), in a candidate's own pixels, as they lie in the picture."""
+    scale = candidate.height / len(candidate.strength)
+    return np.tile(candidate.box[:2], 2) + own_box * scale
+
+
 def part(candidate: Candidate, strength: np.ndarray, own_box: np.ndarray) -> Candidate:
     """A part of a candidate: what `strength` (h, w) has within a box in the candidate's pixels."""
     top, left, bottom, right = own_box
-    scale = candidate.height / len(candidate.strength)
-    box = np.tile(candidate.box[:2], 2) + own_box * scale
+    box = in_picture(candidate, own_box)
     at_border = candidate.at_border & (own_box == [0, 0, *strength.shape])
     strength = strength[top:bottom, left:right]
     return Candidate(place(draw(strength)), box, at_border, candidate.dark, strength,
@@ -50,8 +55,7 @@ def holes(candidate: Candidate) -> list[np.ndarray]:
     label, box = components(candidate.strength < 0.5)
     inside = (box[:, :2] > 0).all(1) & (box[:, 2:] < label.shape).all(1)
     large = (box[:, 2:] - box[:, :2]).max(1) >= SMALLEST
-    scale = candidate.height / len(label)
-    return list(np.tile(candidate.box[:2], 2) + box[inside & large] * scale)
+    return list(in_picture(candidate, box[inside & large]))
 
 
 VALLEYS = 6  # places where a candidate is cut, at the most
